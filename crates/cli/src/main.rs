@@ -1,0 +1,3 @@
+//! The `stepwell` binary.
+
+fn main() {}
