@@ -86,6 +86,11 @@ impl Names {
         }
     }
 
+    /// [`mark`](Self::mark) of the path `steps.STATE`.
+    pub fn result_of(&self, state: &str) -> Mark {
+        Self::open(self.below(self.below(Self::root(), "steps"), state))
+    }
+
     /// Whether a state has this name.
     pub fn is_state(&self, name: &str) -> bool {
         self.states.iter().any(|state| state.as_ref() == name)

@@ -59,6 +59,11 @@ impl Workflow {
         self.states.get(id.0 as usize)
     }
 
+    /// The state at this address.
+    pub fn state_at(&self, address: &str) -> Option<&State> {
+        self.states.iter().find(|state| &*state.address == address)
+    }
+
     /// All states, nested ones too, in the order of the file.
     pub fn states(&self) -> impl Iterator<Item = &State> {
         self.states.iter()
