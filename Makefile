@@ -1,0 +1,75 @@
+# Everything that is built, checked and shown about Stepwell. `make` alone lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+CARGO ?= cargo
+# Where cargo writes; scripts look for the binary there too.
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+STEPWELL := $(CARGO_TARGET_DIR)/debug/stepwell
+# The acceptance cases live beside the clone, not in it; without them that part is skipped, aloud.
+ACCEPTANCE ?= ../shared/acceptance
+# YES=1 answers the demo's approval, for use without a terminal.
+YES ?=
+# How long `make fuzz` fuzzes in all; the time is shared by the targets.
+FUZZ_SECONDS ?= 60
+
+.PHONY: help check fmt clippy unit doc deny dependencies test integration binary corpus acceptance pages fuzz demo bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+check: fmt clippy unit doc deny dependencies ## the gate: format, lints, unit tests, rustdoc, licences, dependency list
+
+fmt:
+	$(CARGO) fmt --all --check
+
+clippy:
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+unit:
+	$(CARGO) test --locked --quiet --lib --bins
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+deny: ## licences, duplicate and banned crates, sources; advisories where their database is reachable
+	scripts/deny
+
+dependencies: ## every direct dependency stands in docs/adr/0001-dependencies.md, and only those
+	scripts/check-dependencies
+
+test: check integration corpus acceptance pages fuzz ## everything: the gate, integration and crash tests, corpus, docs, a minute of fuzzing, the demo
+	$(MAKE) demo YES=1
+	@echo "make test: all passed"
+
+integration:
+	$(CARGO) test --locked --quiet --test '*'
+	$(CARGO) test --locked --quiet --doc
+
+binary:
+	$(CARGO) build --locked --quiet --bin stepwell
+
+corpus: binary ## the conformance corpus
+	$(STEPWELL) test tests/conformance
+
+acceptance: binary
+	@if [ -d "$(ACCEPTANCE)" ]; then $(STEPWELL) test "$(ACCEPTANCE)"; \
+	else echo "acceptance: skipped, there is no $(ACCEPTANCE)"; fi
+
+pages: binary ## the examples in docs/ are valid workflows, every error code has its page, every link its target
+	scripts/check-docs $(STEPWELL)
+
+fuzz: ## fuzz the workflow parser and the expression evaluator (FUZZ_SECONDS, default 60)
+	scripts/fuzz $(FUZZ_SECONDS)
+
+demo: binary ## the incident triage of the examples, on this machine's real facts (YES=1 approves)
+	STEPWELL=$(STEPWELL) YES=$(YES) examples/incident-triage/demo.sh
+
+bench: ## throughput and latency, see docs/performance.md
+	$(CARGO) build --locked --release --bin stepwell
+	STEPWELL=$(CARGO_TARGET_DIR)/release/stepwell scripts/bench
+
+clean:
+	$(CARGO) clean
