@@ -175,6 +175,8 @@ codes! {
     BadQuorum "BAD_QUORUM" "A quorum that its approvers can never reach.",
     BadSchema "BAD_SCHEMA" "A JSON Schema that is none.",
     ExpressionSyntax "EXPRESSION_SYNTAX" "An expression, program or template that cannot be read.",
+    ExpressionTooLong "EXPRESSION_TOO_LONG" "An expression, program or template has more text than allowed.",
+    ExpressionTooNested "EXPRESSION_TOO_NESTED" "An expression, program or template nests too deeply.",
     PathSyntax "PATH_SYNTAX" "A path that cannot be read.",
     UnknownName "UNKNOWN_NAME" "A name that nobody writes.",
     InputOnlyFirst "INPUT_ONLY_FIRST" "`input` is what the state before returned; the field is one of the workflow's input.",

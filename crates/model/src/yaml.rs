@@ -20,10 +20,14 @@ pub(crate) const MAX_NODES: usize = 200_000;
 /// Bytes of text in all, after expansion.
 pub(crate) const MAX_TEXT: usize = 4 << 20;
 
+const CHECKPOINT: usize = 256;
+
 /// A file's only document.
 #[derive(Debug)]
 pub(crate) struct Document<'s> {
     source: &'s str,
+    /// The byte where every 256th character begins: spans count characters.
+    checkpoints: Vec<usize>,
     pub(crate) root: Node,
     parents: Vec<(u32, Step)>,
 }
@@ -114,7 +118,8 @@ pub(crate) fn parse<'s>(source: &'s str, file: &str) -> Result<Document<'s>, Vec
     };
     let mut parents = Vec::new();
     number(&mut root, 0, Step::Root, &mut parents);
-    Ok(Document { source, root, parents })
+    let checkpoints = source.char_indices().step_by(CHECKPOINT).map(|(byte, _)| byte).collect();
+    Ok(Document { source, checkpoints, root, parents })
 }
 
 fn number(node: &mut Node, parent: u32, step: Step, parents: &mut Vec<(u32, Step)>) {
@@ -152,6 +157,11 @@ impl Document<'_> {
         steps.iter().rev().fold(String::new(), |path, step| path + "/" + step)
     }
 
+    fn chars_from(&self, start: usize) -> impl Iterator<Item = char> {
+        let byte = self.checkpoints.get(start / CHECKPOINT).copied().unwrap_or(self.source.len());
+        self.source.get(byte..).unwrap_or_default().chars().skip(start % CHECKPOINT)
+    }
+
     /// Line and column of a character of a node's text. Exact for every style: only white space differs between
     /// a text and its source, so the nth visible character of the one is the nth of the other.
     pub(crate) fn position(&self, node: &Node, offset: usize) -> (u32, u32) {
@@ -161,8 +171,9 @@ impl Document<'_> {
         let on_visible = text.chars().nth(offset).is_some_and(|c| !c.is_whitespace());
         let tail = text.chars().take(offset).collect::<Vec<_>>();
         let blanks = tail.iter().rev().take_while(|c| **c == ' ').count();
+        let length = node.span.end.saturating_sub(node.span.start);
         let mut cursor = Cursor {
-            chars: self.source.chars().skip(node.span.start).take(node.span.end - node.span.start).peekable(),
+            chars: self.chars_from(node.span.start).take(length).peekable(),
             line: node.span.line,
             column: node.span.column,
         };

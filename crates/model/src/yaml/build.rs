@@ -229,9 +229,9 @@ impl<'s> Builder<'s> {
             }
         };
         let fits = match (wanted, &data) {
-            (None, _) => true,
             (Some("int"), Data::Number(_, number)) => !matches!(number, super::Number::Float(_)),
-            (Some("float"), Data::Number(..))
+            (None, _)
+            | (Some("float"), Data::Number(..))
             | (Some("bool"), Data::Bool(_))
             | (Some("null"), Data::Null) => true,
             _ => false,

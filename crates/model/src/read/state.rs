@@ -1,0 +1,684 @@
+//! Lists of states, and of each state what all have in common. What is special to a type is in `action` and `composite`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Reader;
+use super::Unreadable;
+use super::survey;
+use super::text::PATHS;
+use super::text::PLAIN;
+use super::text::UseKind;
+use super::to_value;
+use crate::Block;
+use crate::Code;
+use crate::Fail;
+use crate::Issue;
+use crate::Kind;
+use crate::Signal;
+use crate::State;
+use crate::StateId;
+use crate::SubWorkflow;
+use crate::Switch;
+use crate::Transform;
+use crate::Wait;
+use crate::check;
+use crate::fields;
+use crate::fields::Type;
+use crate::yaml::Data;
+use crate::yaml::Node;
+use crate::yaml::escape_pointer;
+
+/// A list of states, seen from one of them.
+pub(super) struct Surroundings<'s> {
+    /// The states that transitions can reach.
+    pub(super) names: &'s HashMap<Arc<str>, StateId>,
+    /// `review/branches/pods/`; empty at the top.
+    pub(super) prefix: &'s str,
+    pub(super) is_last: bool,
+    /// Of the whole workflow, so that `cron` may stand there.
+    pub(super) is_start: bool,
+}
+
+/// One state while it is read.
+pub(super) struct Reading<'s> {
+    pub(super) node: &'s Node,
+    pub(super) id: StateId,
+    pub(super) name: Arc<str>,
+    pub(super) around: &'s Surroundings<'s>,
+    /// By node: the first id and the address of each block in it.
+    pub(super) blocks: HashMap<u32, (u32, String)>,
+}
+
+impl Reader<'_> {
+    /// The states under `holder`, whose ids begin at `base`.
+    pub(super) fn block(&mut self, holder: &Node, prefix: &str, base: u32, what: &str) -> Option<Block> {
+        let Some(list) = holder.get("states") else {
+            self.missing(holder, "states", what, "a list of states");
+            return None;
+        };
+        let Data::List(items) = &list.data else {
+            self.wrong_type(list, "states", "a list of states");
+            return None;
+        };
+        if items.is_empty() {
+            self.bad_value(list, format!("{what} has no states"), "give it at least one");
+            return None;
+        }
+        let mut ids = Vec::with_capacity(items.len());
+        let mut next = base;
+        for item in items {
+            ids.push(StateId(next));
+            next = next.saturating_add(survey::count(item));
+        }
+        let names = self.names_of(items, &ids);
+        let first = *ids.first()?;
+        let start = match holder.get("start") {
+            Some(node) => self.target(node, "start", &names, prefix),
+            None => Some(first),
+        };
+        let end = ids.last().copied();
+        for (item, id) in items.iter().zip(&ids) {
+            let around = Surroundings {
+                names: &names,
+                prefix,
+                is_last: Some(*id) == end,
+                is_start: prefix.is_empty() && Some(*id) == start,
+            };
+            let outer = self.current;
+            let state = self.state(item, *id, &around);
+            self.current = outer;
+            if let Some(slot) = self.states.get_mut(id.0 as usize) {
+                *slot = state;
+            }
+        }
+        let block = Block { start: start?, states: ids };
+        check::transitions(self, &block);
+        Some(block)
+    }
+
+    fn names_of(&mut self, items: &[Node], ids: &[StateId]) -> HashMap<Arc<str>, StateId> {
+        let mut names: HashMap<Arc<str>, StateId> = HashMap::new();
+        let mut lines: HashMap<Arc<str>, u32> = HashMap::new();
+        for (item, id) in items.iter().zip(ids) {
+            let Some(node) = item.get("id").or_else(|| item.get("name")) else { continue };
+            let Some(name) = node.text() else { continue };
+            if let Some(line) = lines.get(name) {
+                let issue =
+                    Issue::error(Code::DuplicateName, format!("a second state with the name `{name}`"))
+                        .hint(format!("the first is on line {line}; names are unique within their list"));
+                self.report(node, issue);
+                continue;
+            }
+            lines.insert(name.clone(), node.span.line);
+            names.insert(name.clone(), *id);
+        }
+        names
+    }
+
+    fn state(&mut self, node: &Node, id: StateId, around: &Surroundings<'_>) -> Option<State> {
+        if !matches!(node.data, Data::Map(_)) {
+            self.wrong_type(node, "a state", "a mapping with `id` and `type`");
+            return None;
+        }
+        self.current = Some(id);
+        self.pointers.insert(id, (self.document.pointer(node), node.span.line, node.span.column));
+        let name = self.state_name(node);
+        let kind = self.state_type(node);
+        // What can be said without the name or the type is still said, but for what would follow from their absence.
+        let next = kind.map_or(Ok(None), |kind| self.onward(node, kind, around));
+        let (name, kind) = (name?, kind?);
+        let address: Arc<str> = format!("{}{}", around.prefix, escape_pointer(&name)).into();
+        let mut first = id.0 + 1;
+        let mut blocks = HashMap::new();
+        for (part, holder) in survey::blocks(node) {
+            blocks.insert(holder.id, (first, format!("{address}/{part}/")));
+            first = first.saturating_add(holder.get("states").map_or(1, survey::count_list));
+        }
+        let reading = Reading { node, id, name: name.clone(), around, blocks };
+        let title = if node.get("id").is_some() { self.text(node, "name") } else { None };
+        if node.get("description").is_some() {
+            self.text(node, "description");
+        }
+        let condition = node.get("if").and_then(|node| self.expression(node, "if", &UseKind::Name));
+        if let (Type::Switch, Some(node_if), None) = (kind, node.get("if"), node.get("defaultNext")) {
+            let issue = Issue::error(Code::MissingTransition, "a switch that is skipped goes nowhere")
+                .hint("give it `defaultNext`: that is where it goes when its `if` is false");
+            self.report(node_if, issue);
+        }
+        let timeout = match kind {
+            Type::HumanApproval | Type::Signal | Type::Operation | Type::Agent => None,
+            Type::Foreach if node.get("iterator").is_none() && node.get("agent").is_some() => {
+                self.timeout(node)
+            }
+            _ => self.timeout(node),
+        };
+        let read = self.kind(&reading, kind);
+        let result_path = self.result_path(&reading, kind);
+        let output = self.root_keys(&reading, kind);
+        let (kind, own_timeout) = read?;
+        Some(State {
+            id,
+            name,
+            title: title.map(|title| title.to_string()),
+            address,
+            implicit: false,
+            condition,
+            kind,
+            result_path: result_path.ok()?,
+            output: output?,
+            next: next.ok()?,
+            timeout: timeout.or(own_timeout),
+            line: node.span.line,
+            column: node.span.column,
+        })
+    }
+
+    fn state_name(&mut self, node: &Node) -> Option<Arc<str>> {
+        let key = if node.get("id").is_some() { "id" } else { "name" };
+        if node.get(key).is_none() {
+            self.missing(node, "id", "a state", "a text by which transitions and `steps` know it");
+            return None;
+        }
+        self.name(node, key)
+    }
+
+    fn state_type(&mut self, node: &Node) -> Option<Type> {
+        let Some(type_node) = node.get("type") else {
+            self.missing(
+                node,
+                "type",
+                "a state",
+                "one of `operation`, `agent`, `human_approval`, `switch`, `parallel`, …",
+            );
+            return None;
+        };
+        let word = self.as_text(type_node, "type")?;
+        if let Some(kind) = Type::from_word(&word) {
+            return Some(kind);
+        }
+        if let Some((_, feature)) = fields::NOT_YET.iter().find(|(planned, _)| **planned == *word) {
+            let issue =
+                Issue::error(Code::NotYet, format!("`{word}`: {feature} is planned and does not exist yet"));
+            self.report(type_node, issue);
+            return None;
+        }
+        let words = fields::TYPES
+            .iter()
+            .flat_map(|(_, name, also)| std::iter::once(*name).chain(also.iter().copied()));
+        let near = fields::nearest(&word, words);
+        let known = fields::TYPES.iter().map(|(_, name, _)| *name).collect::<Vec<_>>().join(", ");
+        let issue = Issue::error(Code::UnknownType, format!("there is no state type `{word}`"))
+            .expected(known)
+            .maybe_hint(near.map(|near| format!("did you mean `{near}`?")));
+        self.report(type_node, issue);
+        None
+    }
+
+    /// Where it goes on.
+    fn onward(
+        &mut self,
+        node: &Node,
+        kind: Type,
+        around: &Surroundings<'_>,
+    ) -> Result<Option<StateId>, Unreadable> {
+        let ends = self.boolean(node, "end") == Some(true);
+        match (node.get("next"), node.get("end")) {
+            (Some(next), Some(end)) if ends => {
+                let to = next.text().map_or("a state", |text| text);
+                let issue = Issue::error(
+                    Code::TransitionConflict,
+                    format!("the state ends here and goes on to `{to}`"),
+                )
+                .hint("keep `end: true` or the transition");
+                self.report(end, issue);
+                Err(Unreadable)
+            }
+            (Some(next), _) => {
+                self.target(next, "next", around.names, around.prefix).map(Some).ok_or(Unreadable)
+            }
+            (None, _) if ends || around.is_last => Ok(None),
+            (None, _) if matches!(kind, Type::Switch | Type::Fail | Type::Succeed) => Ok(None),
+            (None, _) => {
+                let issue = Issue::error(
+                    Code::MissingTransition,
+                    "the state is not the last of its list and goes nowhere",
+                )
+                .expected("`next: STATE` or `end: true`");
+                self.report(node, issue);
+                Err(Unreadable)
+            }
+        }
+    }
+
+    /// The state of the same list that a field names.
+    pub(super) fn target(
+        &mut self,
+        node: &Node,
+        key: &str,
+        names: &HashMap<Arc<str>, StateId>,
+        prefix: &str,
+    ) -> Option<StateId> {
+        let name = self.as_text(node, key)?;
+        if let Some(id) = names.get(&name) {
+            return Some(*id);
+        }
+        let elsewhere = self.addresses.get(&name).and_then(|list| list.first()).cloned();
+        let near =
+            if self.is_full() { None } else { fields::nearest(&name, names.keys().map(|name| &**name)) };
+        let hint = match (elsewhere, near) {
+            (Some(address), _) => {
+                format!("`{address}` is in another list, and a transition never leaves its list")
+            }
+            (None, Some(near)) => format!("did you mean `{near}`?"),
+            (None, None) if &*name == "end" && key != "start" => "write `end: true` to end".to_owned(),
+            (None, None) => {
+                let mut known: Vec<&str> = names.keys().map(|name| &**name).collect();
+                known.sort_unstable();
+                known.truncate(12);
+                format!("there are: {}", known.join(", "))
+            }
+        };
+        let place = if prefix.is_empty() {
+            "the workflow".to_owned()
+        } else {
+            format!("`{}`", prefix.trim_end_matches('/'))
+        };
+        let issue =
+            Issue::error(Code::UnknownTarget, format!("`{key}`: {place} has no state `{name}`")).hint(hint);
+        self.report(node, issue);
+        None
+    }
+
+    /// The kind, and the timeout if the kind reads its own.
+    fn kind(&mut self, reading: &Reading<'_>, kind: Type) -> Option<(Kind, Option<crate::Millis>)> {
+        let node = reading.node;
+        let kind = match kind {
+            Type::Operation | Type::Agent | Type::HumanApproval => return self.action(reading, kind),
+            Type::Switch => self.switch(reading).map(Kind::Switch)?,
+            Type::Parallel => self.parallel(reading).map(Kind::Parallel)?,
+            Type::Foreach => self.foreach(reading).map(Kind::Foreach)?,
+            Type::While => self.while_loop(reading).map(Kind::While)?,
+            Type::Try => self.try_catch(reading).map(Kind::Try)?,
+            Type::Inject => self.inject(reading)?,
+            Type::Transform => self.transform(node).map(Kind::Transform)?,
+            Type::Wait => self.wait(node).map(Kind::Wait)?,
+            Type::Signal => self.signal(reading).map(Kind::Signal)?,
+            Type::Workflow => self.sub_workflow(node, node.get("input")).map(Kind::Workflow)?,
+            Type::Cron => {
+                if !reading.around.is_start {
+                    let place = node.get("type").unwrap_or(node);
+                    let issue = Issue::error(Code::MisplacedCron, "a `cron` state stands only at the workflow's start")
+                        .hint("to wait for a time write `type: wait` with `until`; for one more schedule use `triggers`");
+                    self.report(place, issue);
+                }
+                let schedule = self.schedule(node, reading.name.clone())?;
+                self.schedules.push((reading.id, schedule));
+                Kind::Cron
+            }
+            Type::Fail => self.fail(node).map(Kind::Fail)?,
+            Type::Succeed => match node.get("output") {
+                Some(output) => Kind::Succeed(Some(self.output_mapping(output)?)),
+                None => Kind::Succeed(None),
+            },
+        };
+        Some((kind, None))
+    }
+
+    /// Where the result is written.
+    fn result_path(
+        &mut self,
+        reading: &Reading<'_>,
+        kind: Type,
+    ) -> Result<Option<expression::Path>, Unreadable> {
+        let Some(node) = reading.node.get("resultPath") else {
+            return Ok((kind == Type::Inject).then(expression::Path::root));
+        };
+        let path = self.path(node, "resultPath").ok_or(Unreadable)?;
+        let first = path.segments().first();
+        match first {
+            Some(expression::Segment::Key(key)) => {
+                let is_step = &**key == "steps" && path.segments().len() > 1;
+                if !is_step && let Some(why) = reserved_root(key) {
+                    let issue =
+                        Issue::error(Code::ReservedName, format!("`{path}` cannot be written: {why}"))
+                            .hint("write to a name of your own, or below `steps`");
+                    self.report(node, issue);
+                    return Err(Unreadable);
+                }
+            }
+            Some(expression::Segment::Index(_)) => {
+                let issue = Issue::error(
+                    Code::PathSyntax,
+                    format!("`{path}`: the context is an object, it has no index"),
+                );
+                self.report(node, issue);
+                return Err(Unreadable);
+            }
+            None => {}
+        }
+        Ok(Some(path))
+    }
+
+    /// The root keys of `output`.
+    fn root_keys(
+        &mut self,
+        reading: &Reading<'_>,
+        kind: Type,
+    ) -> Option<Vec<(Arc<str>, crate::OutputValue)>> {
+        let Some(node) = reading.node.get("output") else { return Some(Vec::new()) };
+        if matches!(kind, Type::Succeed) {
+            return Some(Vec::new());
+        }
+        let Data::Map(entries) = &node.data else {
+            self.wrong_type(node, "output", "a mapping from root keys to paths, as `{report: $.summary}`");
+            return None;
+        };
+        let mut keys = Vec::new();
+        let mut is_whole = true;
+        for entry in entries {
+            if let Some(why) = reserved_root(&entry.key) {
+                let issue =
+                    Issue::error(Code::ReservedName, format!("`{}` cannot be written: {why}", entry.key));
+                self.report_key(entry, issue);
+                is_whole = false;
+                continue;
+            }
+            match self.output_value(&entry.value) {
+                Some(value) => keys.push((entry.key.clone(), value)),
+                None => is_whole = false,
+            }
+        }
+        is_whole.then_some(keys)
+    }
+
+    fn switch(&mut self, reading: &Reading<'_>) -> Option<Switch> {
+        let (node, around) = (reading.node, reading.around);
+        let has_data = node.get("dataPath").is_some();
+        let data_path = self.path_read(node, "dataPath");
+        let kind = if has_data { UseKind::NameWithData } else { UseKind::Name };
+        let default =
+            node.get("defaultNext").map(|to| self.target(to, "defaultNext", around.names, around.prefix));
+        let Some(list) = node.get("conditions") else {
+            self.missing(node, "conditions", "a `switch`", "a list of `{if, next}`");
+            return None;
+        };
+        let Data::List(items) = &list.data else {
+            self.wrong_type(list, "conditions", "a list of `{if, next}`");
+            return None;
+        };
+        if items.is_empty() && default.is_none() {
+            self.bad_value(
+                list,
+                "a `switch` without conditions".to_owned(),
+                "give it at least one `{if, next}`",
+            );
+            return None;
+        }
+        let mut cases = Vec::new();
+        let mut is_whole = true;
+        for item in items {
+            let case = self.case(item, &kind, around);
+            is_whole &= case.is_some();
+            cases.extend(case);
+        }
+        let default = match default {
+            Some(None) => return None,
+            Some(found) => found,
+            None => None,
+        };
+        (is_whole && (data_path.is_some() || !has_data)).then_some(Switch { data_path, cases, default })
+    }
+
+    fn case(
+        &mut self,
+        item: &Node,
+        kind: &UseKind,
+        around: &Surroundings<'_>,
+    ) -> Option<(crate::Condition, StateId)> {
+        if !matches!(item.data, Data::Map(_)) {
+            self.wrong_type(item, "a condition", "a mapping `{if, next}`");
+            return None;
+        }
+        let condition = self.required(item, "if", "a condition of a `switch`", "an expression");
+        let condition = condition.and_then(|node| self.condition(node, "if", kind));
+        let target = self.required(item, "next", "a condition of a `switch`", "the name of a state");
+        let target = target.and_then(|node| self.target(node, "next", around.names, around.prefix));
+        Some((condition?, target?))
+    }
+
+    fn inject(&mut self, reading: &Reading<'_>) -> Option<Kind> {
+        let node = reading.node;
+        let Some(data) = node.get("data") else {
+            self.missing(node, "data", "an `inject`", "what is to be written");
+            return None;
+        };
+        let is_root = match node.get("resultPath").and_then(Node::text) {
+            Some(path) => matches!(&**path, "ctx" | "$"),
+            None => true,
+        };
+        if is_root {
+            match &data.data {
+                Data::Map(entries) => {
+                    for entry in entries {
+                        if let Some(why) = reserved_root(&entry.key) {
+                            let issue = Issue::error(
+                                Code::ReservedName,
+                                format!("`{}` cannot be written: {why}", entry.key),
+                            )
+                            .hint("rename it, or give the state a `resultPath`");
+                            self.report_key(entry, issue);
+                        }
+                        self.writes.push((entry.key.clone(), reading.id));
+                    }
+                }
+                Data::Text(text, _) if text.contains("{{") => self.is_open = true,
+                _ => {
+                    let issue = Issue::error(
+                        Code::BadValue,
+                        format!("{} is merged into the context, which takes a mapping", data.type_name()),
+                    )
+                    .hint("write a mapping, or give the state a `resultPath`");
+                    self.report(data, issue);
+                    return None;
+                }
+            }
+        }
+        self.tree(data, PLAIN).map(Kind::Inject)
+    }
+
+    fn transform(&mut self, node: &Node) -> Option<Transform> {
+        let has_path = node.get("inputPath").is_some();
+        let input_path = self.path_read(node, "inputPath");
+        let Some(expression) = node.get("expression") else {
+            self.missing(
+                node,
+                "expression",
+                "a `transform`",
+                "a Starlark program whose last statement is its output",
+            );
+            return None;
+        };
+        let program = self.program(expression, "expression")?;
+        (input_path.is_some() || !has_path).then_some(Transform { program, input_path })
+    }
+
+    fn wait(&mut self, node: &Node) -> Option<Wait> {
+        match (node.get("duration"), node.get("until")) {
+            (Some(_), Some(until)) => {
+                self.bad_value(
+                    until,
+                    "a `wait` has both `duration` and `until`".to_owned(),
+                    "keep one of them",
+                );
+                None
+            }
+            (None, None) => {
+                self.missing(node, "duration", "a `wait`", "`duration: 10m` or `until: 09:00`");
+                None
+            }
+            (Some(duration), None) => match duration.text() {
+                Some(text) if text.contains("{{") || text.contains("${") => {
+                    self.template(duration, "duration", PLAIN).map(Wait::ForTemplate)
+                }
+                _ => self.duration(node, "duration").map(Wait::For),
+            },
+            (None, Some(until)) => {
+                let text = self.as_text(until, "until")?;
+                if !text.contains("{{") && !text.contains("${") && !is_time(&text) {
+                    let issue = Issue::error(Code::BadDuration, format!("`{text}` is no time to wait for"))
+                        .expected("RFC 3339 (`2030-01-31T09:00:00Z`), or `HH:MM` (UTC) that comes next");
+                    self.report(until, issue);
+                    return None;
+                }
+                self.template(until, "until", PLAIN).map(Wait::Until)
+            }
+        }
+    }
+
+    fn signal(&mut self, reading: &Reading<'_>) -> Option<Signal> {
+        let (node, around) = (reading.node, reading.around);
+        let name = self.required(node, "signal", "a `signal` state", "the name of the signal");
+        let name = name.and_then(|name| self.template(name, "signal", PLAIN));
+        let timeout = self.timeout(node);
+        let on_timeout = match node.get("onTimeout") {
+            Some(to)
+                if to.text().is_some_and(|text| &**text == "fail") && !around.names.contains_key("fail") =>
+            {
+                None
+            }
+            Some(to) => {
+                if node.get("timeoutSeconds").is_none() {
+                    let issue = Issue::error(Code::BadTimeout, "`onTimeout` without a timeout never happens")
+                        .hint("give the state `timeoutSeconds`");
+                    self.report(to, issue);
+                }
+                Some(self.target(to, "onTimeout", around.names, around.prefix)?)
+            }
+            None => None,
+        };
+        Some(Signal { name: name?, timeout, on_timeout })
+    }
+
+    /// Of a `workflow` state, or an operation with `workflow.run`.
+    pub(super) fn sub_workflow(&mut self, node: &Node, input: Option<&Node>) -> Option<SubWorkflow> {
+        let name = self.required(node, "workflow", "running a workflow", "the id of a workflow");
+        let workflow = name.and_then(|name| self.template(name, "workflow", PLAIN));
+        if let (Some(known), Some(node), Some(id)) = (self.options.workflows, name, name.and_then(Node::text))
+            && !id.contains("{{")
+            && !id.contains("${")
+            && !known.contains(&**id)
+        {
+            let near = fields::nearest(id, known.iter().map(String::as_str));
+            let issue = Issue::error(Code::UnknownWorkflow, format!("there is no workflow `{id}`"))
+                .maybe_hint(near.map(|near| format!("did you mean `{near}`?")));
+            self.report(node, issue);
+        }
+        let version = match node.get("version").map(|node| (node, &node.data)) {
+            Some((_, Data::Text(text, _) | Data::Number(text, _))) => Some(text.clone()),
+            Some((node, _)) => {
+                self.wrong_type(node, "version", "a text");
+                return None;
+            }
+            None => None,
+        };
+        let tree = match input {
+            Some(input) => Some(self.tree(input, PATHS)?),
+            None => None,
+        };
+        Some(SubWorkflow { workflow: workflow?, version, input: tree })
+    }
+
+    fn fail(&mut self, node: &Node) -> Option<Fail> {
+        let Some(error) = node.get("error") else {
+            self.missing(node, "error", "a `fail` state", "the type of the error, a text of your own");
+            return None;
+        };
+        let template = self.template(error, "error", PLAIN);
+        if error.text().is_some_and(|text| &**text == "retry_exhausted") {
+            self.bad_value(
+                error,
+                "`retry_exhausted` is only the type of an uncaught error after more than one attempt"
+                    .to_owned(),
+                "choose another type",
+            );
+        }
+        let message = match node.get("message") {
+            Some(message) => Some(self.template(message, "message", PLAIN)?),
+            None => None,
+        };
+        Some(Fail { error: template?, message })
+    }
+
+    /// The one state that `agent:` in the place of `states:` stands for.
+    pub(super) fn implicit(
+        &mut self,
+        holder: &Node,
+        name: &Arc<str>,
+        prefix: &str,
+        base: u32,
+    ) -> Option<Block> {
+        let id = StateId(base);
+        let address: Arc<str> = format!("{prefix}{}", escape_pointer(name)).into();
+        self.addresses.entry(name.clone()).or_default().push(address.clone());
+        let outer = self.current.replace(id);
+        self.pointers.insert(id, (self.document.pointer(holder), holder.span.line, holder.span.column));
+        let none = HashMap::new();
+        let around = Surroundings { names: &none, prefix, is_last: true, is_start: false };
+        let reading =
+            Reading { node: holder, id, name: name.clone(), around: &around, blocks: HashMap::new() };
+        let is_state = holder.get("type").is_some();
+        let own = |key: &str| if is_state { None } else { holder.get(key) };
+        let condition = own("if").and_then(|node| self.expression(node, "if", &UseKind::Name));
+        let read = self.action(&reading, Type::Agent);
+        let result_path = if is_state { Ok(None) } else { self.result_path(&reading, Type::Agent) };
+        self.current = outer;
+        let (kind, timeout) = read?;
+        let state = State {
+            id,
+            name: name.clone(),
+            title: None,
+            address,
+            implicit: true,
+            condition,
+            kind,
+            result_path: result_path.ok()?,
+            output: Vec::new(),
+            next: None,
+            timeout: if is_state { None } else { timeout },
+            line: holder.span.line,
+            column: holder.span.column,
+        };
+        if let Some(slot) = self.states.get_mut(base as usize) {
+            *slot = Some(state);
+        }
+        Some(Block { start: id, states: vec![id] })
+    }
+}
+
+/// Why a root key cannot be written.
+pub(crate) fn reserved_root(key: &str) -> Option<&'static str> {
+    match key {
+        "ctx" | "steps" | "workflow" | "input" => Some("the name means something else already"),
+        _ if key.starts_with('_') => Some("names with `_` in front belong to the engine"),
+        _ => None,
+    }
+}
+
+/// RFC 3339, or `HH:MM`.
+fn is_time(text: &str) -> bool {
+    let text = text.trim();
+    if let Some((hour, minute)) = text.split_once(':')
+        && hour.len() == 2
+        && minute.len() == 2
+    {
+        let in_range = |part: &str, end: u8| part.parse::<u8>().is_ok_and(|n| n < end);
+        return in_range(hour, 24) && in_range(minute, 60);
+    }
+    text.parse::<jiff::Timestamp>().is_ok()
+}
+
+/// A literal input, for the check against an agent's schema.
+pub(super) fn literal(node: &Node, tree: &expression::Tree) -> Option<expression::Value> {
+    tree.is_literal().then(|| to_value(node))
+}

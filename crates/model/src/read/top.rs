@@ -1,0 +1,286 @@
+//! The top level of a workflow: what stands beside its states.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use expression::Value;
+
+use super::Reader;
+use super::hash;
+use super::survey;
+use super::text::CALL_TEXT;
+use super::to_value;
+use crate::Code;
+use crate::Issue;
+use crate::Schedule;
+use crate::State;
+use crate::Trigger;
+use crate::Workflow;
+use crate::check;
+use crate::fields;
+use crate::yaml::Data;
+use crate::yaml::Node;
+
+/// Names of workflows, states and branches are no longer than this, in bytes.
+pub(super) const MAX_NAME: usize = 256;
+
+impl Reader<'_> {
+    pub(super) fn workflow(&mut self, root: &Node) -> Option<Workflow> {
+        if !matches!(root.data, Data::Map(_)) {
+            let issue = Issue::error(Code::WrongType, format!("the document is {}", root.type_name()))
+                .expected("a mapping with `id` and `states`");
+            self.report(root, issue);
+            return None;
+        }
+        let id = if root.get("id").is_some() {
+            self.name(root, "id")
+        } else {
+            self.missing(root, "id", "a workflow", "a text that identifies the workflow for good");
+            None
+        };
+        let version = self.text(root, "version");
+        if let (Some(text), Some(node)) = (&version, root.get("version"))
+            && (text.is_empty() || text.len() > MAX_NAME)
+        {
+            self.bad_value(
+                node,
+                "the version is empty or too long".to_owned(),
+                "leave it out to let the catalog count",
+            );
+        }
+        let name = self.text(root, "name");
+        let description = self.text(root, "description");
+        let input_schema = self.schema(root, "inputSchema");
+        let output_schema = self.schema(root, "outputSchema");
+        let timeout = self.timeout(root);
+        let labels = self.labels(root);
+        let mut triggers = self.triggers(root);
+        let block = self.root_block(root, &mut triggers);
+        let states: Option<Vec<State>> = std::mem::take(&mut self.states).into_iter().collect();
+        let (states, block) = (states?, block?);
+        let definition = to_value(root);
+        let hash = hash(&definition);
+        let mut workflow = Workflow {
+            id: id.unwrap_or_default(),
+            version,
+            name: name.map(|name| name.to_string()),
+            description: description.map(|text| text.to_string()),
+            input_schema,
+            output_schema,
+            timeout,
+            labels,
+            triggers,
+            root: block,
+            states,
+            names: expression::Names::default(),
+            definition,
+            hash,
+        };
+        check::workflow(self, &mut workflow);
+        Some(workflow)
+    }
+
+    fn root_block(&mut self, root: &Node, triggers: &mut Vec<Trigger>) -> Option<crate::Block> {
+        let Some(states) = root.get("states") else {
+            self.missing(root, "states", "a workflow", "a list of states");
+            return None;
+        };
+        self.states.resize_with(survey::count_list(states) as usize, || None);
+        self.survey(states, "");
+        let block = self.block(root, "", 0, "the workflow")?;
+        for (id, schedule) in std::mem::take(&mut self.schedules) {
+            if id == block.start {
+                triggers.insert(0, Trigger::Schedule(schedule));
+            }
+        }
+        Some(block)
+    }
+
+    /// A name or id: not empty, not endless, on one line.
+    pub(super) fn name(&mut self, map: &Node, key: &str) -> Option<Arc<str>> {
+        let node = map.get(key)?;
+        let text = self.as_text(node, key)?;
+        let problem = if text.trim().is_empty() {
+            "is empty"
+        } else if text.len() > MAX_NAME {
+            "is longer than 256 bytes"
+        } else if text.chars().any(char::is_control) {
+            "holds a line break or another control character"
+        } else if text.trim() != &*text {
+            "begins or ends with white space"
+        } else {
+            return Some(text);
+        };
+        self.bad_value(node, format!("`{key}` {problem}"), "give it a short name on one line");
+        None
+    }
+
+    fn labels(&mut self, root: &Node) -> BTreeMap<String, String> {
+        let mut labels = BTreeMap::new();
+        let Some(node) = root.get("labels") else { return labels };
+        let Data::Map(entries) = &node.data else {
+            self.wrong_type(node, "labels", "a mapping of texts");
+            return labels;
+        };
+        for entry in entries {
+            let text = match &entry.value.data {
+                Data::Text(text, _) | Data::Number(text, _) => text.to_string(),
+                Data::Bool(value) => value.to_string(),
+                _ => {
+                    self.wrong_type(&entry.value, &entry.key, "a text");
+                    continue;
+                }
+            };
+            labels.insert(entry.key.to_string(), text);
+        }
+        labels
+    }
+
+    fn triggers(&mut self, root: &Node) -> Vec<Trigger> {
+        let mut triggers = Vec::new();
+        let Some(node) = root.get("triggers") else { return triggers };
+        let Data::List(items) = &node.data else {
+            self.wrong_type(node, "triggers", "a list of triggers, each with a `type`");
+            return triggers;
+        };
+        for (index, item) in items.iter().enumerate() {
+            triggers.extend(self.trigger(item, index + 1));
+        }
+        triggers
+    }
+
+    fn trigger(&mut self, node: &Node, number: usize) -> Option<Trigger> {
+        let kinds = "`schedule`, `webhook` or `event`";
+        if !matches!(node.data, Data::Map(_)) {
+            self.wrong_type(node, "a trigger", "a mapping with a `type`");
+            return None;
+        }
+        let Some(kind) = node.get("type") else {
+            self.missing(node, "type", "a trigger", kinds);
+            return None;
+        };
+        let word = self.as_text(kind, "type")?;
+        match &*word {
+            "schedule" => self.schedule(node, format!("schedule-{number}").into()).map(Trigger::Schedule),
+            "webhook" => {
+                if node.get("name").is_none() {
+                    self.missing(node, "name", "a `webhook` trigger", "the last segment of its path");
+                    return None;
+                }
+                let name = self.name(node, "name")?;
+                let secret = match node.get("secret") {
+                    Some(secret) => {
+                        let text = self.as_text(secret, "secret")?;
+                        if !text.starts_with("${") {
+                            let issue =
+                                Issue::error(Code::MisplacedSecret, "a secret stands in the file itself")
+                                    .expected(
+                                        "a reference: `${env:NAME}`, `${file:…}`, `${vault:path#field}`",
+                                    );
+                            self.report(secret, issue.hint("whoever reads the file could sign requests"));
+                            return None;
+                        }
+                        self.template(secret, "secret", CALL_TEXT)?;
+                        Some(text.to_string())
+                    }
+                    None => None,
+                };
+                Some(Trigger::Webhook { name: name.to_string(), secret })
+            }
+            "event" => {
+                let Some(filter) = node.get("filter") else {
+                    self.missing(
+                        node,
+                        "filter",
+                        "an `event` trigger",
+                        "a mapping of fields that must be equal",
+                    );
+                    return None;
+                };
+                if !matches!(filter.data, Data::Map(_)) {
+                    self.wrong_type(filter, "filter", "a mapping of fields that must be equal");
+                    return None;
+                }
+                Some(Trigger::Event { filter: to_value(filter) })
+            }
+            other => {
+                let near = fields::nearest(other, ["schedule", "webhook", "event"]);
+                let issue = Issue::error(Code::UnknownType, format!("there is no trigger type `{other}`"))
+                    .expected(kinds)
+                    .maybe_hint(near.map(|near| format!("did you mean `{near}`?")));
+                self.report(kind, issue);
+                None
+            }
+        }
+    }
+
+    /// The fields of a `cron` state or a schedule trigger.
+    pub(super) fn schedule(&mut self, node: &Node, name: Arc<str>) -> Option<Schedule> {
+        let Some(cron_node) = node.get("cron") else {
+            self.missing(node, "cron", "a schedule", "five fields: `0 9 * * *`");
+            return None;
+        };
+        let cron = self.as_text(cron_node, "cron");
+        let cron = cron.filter(|text| self.check_cron(cron_node, text));
+        let timezone = match node.get("timezone") {
+            Some(zone_node) => {
+                let zone = self.as_text(zone_node, "timezone");
+                zone.filter(|zone| self.check_timezone(zone_node, zone))
+            }
+            None => Some("UTC".into()),
+        };
+        let enabled = self.boolean(node, "enabled").unwrap_or(true);
+        let input = match node.get("input") {
+            Some(input) if matches!(input.data, Data::Map(_)) => to_value(input),
+            Some(input) => {
+                self.wrong_type(input, "input", "a mapping: the input of a run that a tick starts");
+                return None;
+            }
+            None => Value::object(),
+        };
+        Some(Schedule { name, cron: cron?.to_string(), timezone: timezone?.to_string(), enabled, input })
+    }
+
+    fn check_cron(&mut self, node: &Node, text: &str) -> bool {
+        const FIELDS: &str = "five fields: minute, hour, day of month, month, day of week";
+        let count = text.split_whitespace().count();
+        let issue = if count == 5 && text.len() <= 256 {
+            let parser =
+                croner::parser::CronParser::builder().seconds(croner::parser::Seconds::Disallowed).build();
+            match parser.parse(text) {
+                Ok(_) => return true,
+                Err(error) => {
+                    Issue::error(Code::BadCron, format!("`{text}` is no schedule: {error}")).expected(FIELDS)
+                }
+            }
+        } else {
+            let issue = Issue::error(Code::BadCron, format!("a schedule of {count} fields"))
+                .expected(FIELDS)
+                .actual(text.chars().take(80).collect::<String>());
+            match text.trim() {
+                "@hourly" => issue.hint("write `0 * * * *`"),
+                "@daily" | "@midnight" => issue.hint("write `0 0 * * *`"),
+                "@weekly" => issue.hint("write `0 0 * * 0`"),
+                "@monthly" => issue.hint("write `0 0 1 * *`"),
+                "@yearly" | "@annually" => issue.hint("write `0 0 1 1 *`"),
+                _ if count == 6 => issue.hint("there is no field for seconds"),
+                _ => issue,
+            }
+        };
+        self.report(node, issue);
+        false
+    }
+
+    fn check_timezone(&mut self, node: &Node, zone: &str) -> bool {
+        if zone == "UTC" || jiff::tz::db().is_definitively_empty() || jiff::tz::TimeZone::get(zone).is_ok() {
+            return true;
+        }
+        let names: Vec<String> = jiff::tz::db().available().map(|name| name.as_str().to_owned()).collect();
+        let near = fields::nearest(zone, names.iter().map(String::as_str));
+        let issue = Issue::error(Code::BadCron, format!("there is no time zone `{zone}`"))
+            .expected("an IANA name like `Europe/Paris`")
+            .maybe_hint(near.map(|near| format!("did you mean `{near}`?")));
+        self.report(node, issue);
+        false
+    }
+}
