@@ -1,6 +1,6 @@
 //! JSON text: read exactly (integers of any size) and within bounds, written compactly.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::sync::Arc;
 
 use num_bigint::BigInt;
@@ -267,7 +267,11 @@ pub(crate) fn write(value: &Value, out: &mut impl fmt::Write) -> fmt::Result {
 
 /// The shortest text that reads back as the same float, always recognisable as one.
 pub(crate) fn write_float(number: f64, out: &mut impl fmt::Write) -> fmt::Result {
-    write!(out, "{number:?}")
+    // The same text as `serde_json` writes into journals and answers.
+    match serde_json::Number::from_f64(number) {
+        Some(number) => write!(out, "{number}"),
+        None => out.write_str("null"),
+    }
 }
 
 pub(crate) fn write_string(text: &str, out: &mut impl fmt::Write) -> fmt::Result {
@@ -295,31 +299,4 @@ pub(crate) fn write_string(text: &str, out: &mut impl fmt::Write) -> fmt::Result
     }
     out.write_str(text.get(plain..).unwrap_or_default())?;
     out.write_char('"')
-}
-
-/// Compact JSON, cut after about `limit` bytes; for messages.
-pub(crate) fn excerpt(value: &Value, limit: usize) -> String {
-    let mut out = Bounded { text: String::new(), limit };
-    if write(value, &mut out).is_err() {
-        let _ = out.text.write_str("…");
-    }
-    out.text
-}
-
-struct Bounded {
-    text: String,
-    limit: usize,
-}
-
-impl fmt::Write for Bounded {
-    fn write_str(&mut self, part: &str) -> fmt::Result {
-        let room = self.limit.saturating_sub(self.text.len());
-        if part.len() <= room {
-            self.text.push_str(part);
-            return Ok(());
-        }
-        let end = (0..=room).rev().find(|&end| part.is_char_boundary(end)).unwrap_or(0);
-        self.text.push_str(part.get(..end).unwrap_or_default());
-        Err(fmt::Error)
-    }
 }

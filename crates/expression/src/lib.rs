@@ -11,17 +11,39 @@
 //!
 //! Start reading at `expression.rs`.
 
+// A fault is boxed where it is made, because it travels boxed.
+#![allow(clippy::unnecessary_box_returns)]
+// `start`, `stop` and `step` are the words of slices and ranges.
+#![allow(clippy::similar_names)]
+
+mod access;
 mod budget;
+mod builtins;
+mod call;
 mod environment;
 mod error;
+mod eval;
 mod expression;
+mod freeze;
+mod ir;
 mod json;
+mod lookup;
+mod lower;
+mod meter;
+mod methods;
 mod names;
+mod nearest;
 mod number;
+mod ops;
 mod path;
+mod reference;
 mod secret;
+mod strings;
+mod syntax;
 mod template;
+mod text;
 mod tree;
+mod val;
 mod value;
 
 pub use budget::Budget;
@@ -34,18 +56,20 @@ pub use error::EvalErrorKind;
 pub use error::SyntaxError;
 pub use expression::Expression;
 pub use expression::Program;
-pub use expression::Reference;
-pub use expression::SOURCE_LIMIT;
 pub use names::Mark;
 pub use names::Names;
 pub use names::NamesBuilder;
 pub use path::Path;
 pub use path::PathError;
 pub use path::Segment;
+pub use path::is_reserved;
+pub use reference::Reference;
 pub use secret::Part;
 pub use secret::SecretRef;
 pub use secret::SecretSlot;
 pub use secret::SecretSource;
+pub use syntax::SOURCE_LIMIT;
+pub use template::TEMPLATE_LIMIT;
 pub use template::Template;
 pub use template::TemplateOptions;
 pub use tree::Rendered;

@@ -13,10 +13,12 @@ pub struct Names {
     nodes: Vec<Node>,
     /// State names, in order.
     states: Vec<Arc<str>>,
+    /// Everyone who writes something.
+    writers: Vec<Arc<str>>,
     /// Root keys that states write, and who does.
-    roots: HashMap<Arc<str>, Arc<str>>,
+    roots: HashMap<Arc<str>, u32>,
     /// Keys of `steps` that states write, and who does.
-    steps: HashMap<Arc<str>, Arc<str>>,
+    steps: HashMap<Arc<str>, u32>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -40,8 +42,12 @@ pub(crate) enum At {
     Node(u32),
     /// At this node, but `.output` has been read: its keys are plain.
     Opened(u32),
-    /// None, because whoever writes this has not run.
+    /// None, because this writer has not run.
     Absent(u32),
+}
+
+impl Mark {
+    pub(crate) const NOWHERE: Mark = Mark(At::Nowhere);
 }
 
 const ROOT: u32 = 0;
@@ -64,6 +70,7 @@ impl Names {
             names: Names {
                 nodes: vec![root, steps, any],
                 states: Vec::new(),
+                writers: Vec::new(),
                 roots: HashMap::new(),
                 steps: HashMap::new(),
             },
@@ -121,14 +128,36 @@ impl Names {
         }
     }
 
-    /// Who writes this root key, if some state does.
-    pub(crate) fn writer_of_root(&self, key: &str) -> Option<&Arc<str>> {
-        self.roots.get(key)
+    /// The mark of None where a root key stands that some state writes, if one does.
+    pub(crate) fn absent_root(&self, key: &str) -> Option<Mark> {
+        self.roots.get(key).map(|writer| Mark(At::Absent(*writer)))
     }
 
-    /// Who writes this key of `steps`, if some state does.
-    pub(crate) fn writer_of_step(&self, key: &str) -> Option<&Arc<str>> {
-        self.steps.get(key)
+    /// The mark of None where a key of `steps` stands that some state writes, if one does.
+    pub(crate) fn absent_step(&self, key: &str) -> Option<Mark> {
+        self.steps.get(key).map(|writer| Mark(At::Absent(*writer)))
+    }
+
+    /// Who writes what is absent here.
+    pub(crate) fn writer(&self, mark: Mark) -> Option<&str> {
+        match mark.0 {
+            At::Absent(writer) => self.writers.get(writer as usize).map(AsRef::as_ref),
+            _ => None,
+        }
+    }
+
+    /// Whether this is the context itself.
+    pub(crate) fn is_root(mark: Mark) -> bool {
+        mark.0 == At::Node(ROOT)
+    }
+
+    /// Whether this is `steps`.
+    pub(crate) fn is_steps(mark: Mark) -> bool {
+        mark.0 == At::Node(STEPS)
+    }
+
+    pub(crate) fn steps() -> Mark {
+        Mark(At::Node(STEPS))
     }
 
     pub(crate) fn states(&self) -> impl Iterator<Item = &Arc<str>> {
@@ -156,7 +185,8 @@ impl NamesBuilder {
     pub fn state(mut self, name: &str) -> Self {
         let name: Arc<str> = name.into();
         if !self.names.is_state(&name) {
-            self.names.steps.entry(name.clone()).or_insert_with(|| name.clone());
+            let writer = self.writer(&name);
+            self.names.steps.entry(name.clone()).or_insert(writer);
             self.names.states.push(name);
         }
         self
@@ -165,20 +195,22 @@ impl NamesBuilder {
     /// A root key of the context that `state` writes: None until it has.
     #[must_use]
     pub fn writes(mut self, key: &str, state: &str) -> Self {
-        self.names.roots.entry(key.into()).or_insert_with(|| state.into());
+        let writer = self.writer(state);
+        self.names.roots.entry(key.into()).or_insert(writer);
         self
     }
 
     /// A `resultPath` of `state`: what stands there is a result.
     #[must_use]
     pub fn result(mut self, path: &Path, state: &str) -> Self {
+        let writer = self.writer(state);
         match path.segments() {
             [] => return self,
             [Segment::Key(steps), Segment::Key(key), ..] if steps.as_ref() == "steps" => {
-                self.names.steps.entry(key.clone()).or_insert_with(|| state.into());
+                self.names.steps.entry(key.clone()).or_insert(writer);
             }
             [Segment::Key(key), ..] => {
-                self.names.roots.entry(key.clone()).or_insert_with(|| state.into());
+                self.names.roots.entry(key.clone()).or_insert(writer);
             }
             [Segment::Index(_), ..] => {}
         }
@@ -205,6 +237,15 @@ impl NamesBuilder {
     /// The finished names.
     pub fn build(self) -> Names {
         self.names
+    }
+
+    fn writer(&mut self, state: &str) -> u32 {
+        let writers = &mut self.names.writers;
+        let at = writers.iter().position(|writer| writer.as_ref() == state).unwrap_or_else(|| {
+            writers.push(state.into());
+            writers.len() - 1
+        });
+        u32::try_from(at).unwrap_or(u32::MAX)
     }
 
     fn node(&mut self, path: &Path) -> Option<u32> {

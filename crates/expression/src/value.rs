@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 use num_bigint::BigInt;
-use num_traits::{FromPrimitive, ToPrimitive};
+use num_traits::ToPrimitive;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Error as _, SerializeMap, SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize};
@@ -75,6 +75,10 @@ impl Object {
     /// Sets `key`; one that was there keeps its place. Returns what it replaced.
     pub fn insert(&mut self, key: impl Into<Arc<str>>, value: impl Into<Value>) -> Option<Value> {
         self.0.insert(key.into(), value.into())
+    }
+
+    pub(crate) fn entry_or_null(&mut self, key: Arc<str>) -> &mut Value {
+        self.0.entry(key).or_default()
     }
 
     /// Takes `key` out; the others keep their order.
