@@ -12,6 +12,7 @@ use crate::Millis;
 use crate::Schema;
 
 mod parse;
+mod picoschema;
 
 /// One agent, as its file defines it.
 #[derive(Debug)]

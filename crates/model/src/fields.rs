@@ -156,6 +156,112 @@ static ITERATOR: Shape = Shape {
     groups: &[&[data("output")], BLOCK_FIELDS, AGENT_RUN, INPUT, INSTEAD_OF_STATES, TIMEOUT, ATTEMPTS],
 };
 
+/// What every agent's file may hold.
+const AGENT: &[Field] = &[
+    data("type"),
+    data("name"),
+    data("description"),
+    inside("input", Inside::One(&AGENT_INPUT)),
+    also("timeoutSeconds", &["timeout"]),
+];
+const AGENT_OUTPUT: &[Field] = &[inside("output", Inside::One(&AGENT_OUTPUT_SHAPE))];
+static AGENT_INPUT: Shape = Shape { what: "an agent's `input`", groups: &[&[data("schema")]] };
+static AGENT_OUTPUT_SHAPE: Shape = Shape { what: "an agent's `output`", groups: &[&[data("schema")]] };
+const OUTPUT_LIMIT: &[Field] = &[also("outputLimit", &["maxOutputBytes"])];
+
+/// The kinds of agents and their files' fields.
+pub(crate) static AGENT_TYPES: &[(&str, &Shape)] = &[
+    (
+        "static",
+        &Shape {
+            what: "a `static` agent",
+            // Its `output` may be anything, so the schema may also stand in `outputSchema`.
+            groups: &[
+                AGENT,
+                &[
+                    data("output"),
+                    data("outputSchema"),
+                    data("error"),
+                    inside("cases", Inside::Each(&AGENT_CASE)),
+                    also("delaySeconds", &["delay"]),
+                ],
+            ],
+        },
+    ),
+    (
+        "command",
+        &Shape {
+            what: "a `command` agent",
+            groups: &[
+                AGENT,
+                AGENT_OUTPUT,
+                &[
+                    also("command", &["argv"]),
+                    also("environment", &["env"]),
+                    data("inherit"),
+                    also("cwd", &["workingDirectory"]),
+                    also("graceSeconds", &["grace"]),
+                ],
+                OUTPUT_LIMIT,
+            ],
+        },
+    ),
+    (
+        "http",
+        &Shape {
+            what: "an `http` agent",
+            groups: &[
+                AGENT,
+                AGENT_OUTPUT,
+                &[
+                    data("method"),
+                    data("url"),
+                    data("headers"),
+                    data("body"),
+                    data("expect"),
+                    also("connectTimeoutSeconds", &["connectTimeout"]),
+                    data("followRedirects"),
+                    data("caFile"),
+                ],
+                OUTPUT_LIMIT,
+            ],
+        },
+    ),
+    (
+        "lambda",
+        &Shape {
+            what: "a `lambda` agent",
+            groups: &[AGENT, AGENT_OUTPUT, &[data("function"), data("qualifier"), data("region")]],
+        },
+    ),
+];
+static AGENT_CASE: Shape =
+    Shape { what: "a case of a `static` agent", groups: &[&[data("match"), data("output"), data("error")]] };
+
+/// The front matter of a `.prompt` file (dotprompt), with what this product adds.
+pub(crate) static PROMPT: Shape = Shape {
+    what: "a prompt's front matter",
+    groups: &[&[
+        data("name"),
+        data("variant"),
+        data("version"),
+        data("description"),
+        data("model"),
+        data("config"),
+        inside("input", Inside::One(&PROMPT_INPUT)),
+        inside("output", Inside::One(&PROMPT_OUTPUT)),
+        data("tools"),
+        also("mcp", &["mcpServers"]),
+        data("maxSteps"),
+        data("metadata"),
+        also("timeoutSeconds", &["timeout"]),
+    ]],
+};
+static PROMPT_INPUT: Shape =
+    Shape { what: "a prompt's `input`", groups: &[&[data("schema"), data("default")]] };
+static PROMPT_OUTPUT: Shape =
+    Shape { what: "a prompt's `output`", groups: &[&[data("schema"), data("format")]] };
+
 /// What kind of state it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Type {

@@ -35,7 +35,12 @@ use crate::yaml::Entry;
 use crate::yaml::Node;
 use crate::yaml::Number;
 
+pub(crate) use normalise::shape;
 pub(crate) use normalise::to_value;
+pub(crate) use survey::items;
+pub(crate) use survey::one_or_each;
+pub(crate) use text::CALL;
+pub(crate) use text::CALL_TEXT;
 pub(crate) use text::Use;
 pub(crate) use text::UseKind;
 pub(crate) use text::as_literal;
@@ -113,6 +118,8 @@ pub(crate) struct Reader<'r> {
     pub(crate) writes: Vec<(Arc<str>, StateId)>,
     /// Somebody merges an object of unknown shape into the root.
     pub(crate) is_open: bool,
+    /// Lists of states around the one that is being read.
+    pub(crate) depth: usize,
     /// The state that is being read.
     pub(crate) current: Option<StateId>,
     /// The `cron` states that can be read.
@@ -144,6 +151,7 @@ impl<'r> Reader<'r> {
             locals: Vec::new(),
             writes: Vec::new(),
             is_open: false,
+            depth: 0,
             current: None,
             schedules: Vec::new(),
             inputs: HashMap::new(),

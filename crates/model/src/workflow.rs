@@ -1,6 +1,7 @@
 //! A workflow as typed values: what is left when every spelling has been read and every reference resolved.
 
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -45,6 +46,8 @@ pub struct Workflow {
     pub root: Block,
     /// All states, nested ones too; a [`StateId`] is an index into it.
     pub(crate) states: Vec<State>,
+    /// States by address.
+    pub(crate) addresses: HashMap<Arc<str>, StateId>,
     /// What names mean inside this workflow's expressions.
     pub names: Names,
     /// The definition as JSON, canonical: the catalog stores it and the hash is over it.
@@ -59,9 +62,9 @@ impl Workflow {
         self.states.get(id.0 as usize)
     }
 
-    /// The state at this address.
+    /// The state at this address, by which journals know it.
     pub fn state_at(&self, address: &str) -> Option<&State> {
-        self.states.iter().find(|state| &*state.address == address)
+        self.state(*self.addresses.get(address)?)
     }
 
     /// All states, nested ones too, in the order of the file.
@@ -93,7 +96,9 @@ pub struct State {
     pub name: Arc<str>,
     /// A title for people, where `name` stands beside `id`.
     pub title: Option<String>,
-    /// Where it stands in the definition, `/`-separated and unique: `review/branches/pods/check_pods`.
+    /// Where it stands in the definition, unique in it and stable: made of structure and names alone, as
+    /// `review/branches/pods/check_pods`, `t/try/x`, `t/catch/0/x`, `t/finally/x`, `each/iterator/x`. `/` and `%` in a
+    /// name are percent-encoded. Journals name states by it.
     pub address: Arc<str>,
     /// True for the one state that a branch or iterator given by `agent:` stands for; it is not part of a path.
     pub implicit: bool,

@@ -25,14 +25,24 @@ use crate::yaml::Style;
 
 /// The document with canonical spellings, and what was wrong with them.
 pub(super) fn workflow(document: &Document<'_>) -> (Node, Vec<Issue>) {
-    let mut normaliser = Normaliser { document, issues: Vec::new() };
+    let mut normaliser = Normaliser { document, issues: Vec::new(), allows_dots: false };
     let root = normaliser.root();
     (root, normaliser.issues)
+}
+
+/// Any mapping with canonical spellings, and what was wrong with them.
+pub(crate) fn shape(document: &Document<'_>, shape: &'static Shape) -> (Node, Vec<Issue>) {
+    let allows_dots = std::ptr::eq(shape, &raw const fields::PROMPT);
+    let mut normaliser = Normaliser { document, issues: Vec::new(), allows_dots };
+    let node = normaliser.shape(&document.root, shape);
+    (node, normaliser.issues)
 }
 
 struct Normaliser<'d> {
     document: &'d Document<'d>,
     issues: Vec<Issue>,
+    /// What dotprompt calls an extension: `vendor.field` is free.
+    allows_dots: bool,
 }
 
 impl Normaliser<'_> {
@@ -79,7 +89,7 @@ impl Normaliser<'_> {
         let mut entries: Vec<Entry> = Vec::with_capacity(written.len());
         let mut spelled: Vec<(&str, &str)> = Vec::new();
         for entry in written {
-            if entry.key.starts_with("x-") {
+            if entry.key.starts_with("x-") || (self.allows_dots && entry.key.contains('.')) {
                 entries.push(entry.clone());
                 continue;
             }

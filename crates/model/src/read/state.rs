@@ -27,7 +27,9 @@ use crate::fields;
 use crate::fields::Type;
 use crate::yaml::Data;
 use crate::yaml::Node;
-use crate::yaml::escape_pointer;
+
+/// Composite states in each other.
+const MAX_NESTING: usize = 16;
 
 /// A list of states, seen from one of them.
 pub(super) struct Surroundings<'s> {
@@ -61,6 +63,28 @@ impl Reader<'_> {
             self.wrong_type(list, "states", "a list of states");
             return None;
         };
+        if self.depth > MAX_NESTING {
+            let issue = Issue::error(Code::YamlLimit, "lists of states stand in each other too deep here")
+                .expected(format!("at most {MAX_NESTING} levels"))
+                .hint("put the inner ones into a workflow of their own");
+            self.report(list, issue);
+            return None;
+        }
+        self.depth += 1;
+        let block = self.states_of(holder, items, list, prefix, base, what);
+        self.depth -= 1;
+        block
+    }
+
+    fn states_of(
+        &mut self,
+        holder: &Node,
+        items: &[Node],
+        list: &Node,
+        prefix: &str,
+        base: u32,
+        what: &str,
+    ) -> Option<Block> {
         if items.is_empty() {
             self.bad_value(list, format!("{what} has no states"), "give it at least one");
             return None;
@@ -128,7 +152,7 @@ impl Reader<'_> {
         // What can be said without the name or the type is still said, but for what would follow from their absence.
         let next = kind.map_or(Ok(None), |kind| self.onward(node, kind, around));
         let (name, kind) = (name?, kind?);
-        let address: Arc<str> = format!("{}{}", around.prefix, escape_pointer(&name)).into();
+        let address: Arc<str> = format!("{}{}", around.prefix, survey::address_part(&name)).into();
         let mut first = id.0 + 1;
         let mut blocks = HashMap::new();
         for (part, holder) in survey::blocks(node) {
@@ -619,7 +643,7 @@ impl Reader<'_> {
         base: u32,
     ) -> Option<Block> {
         let id = StateId(base);
-        let address: Arc<str> = format!("{prefix}{}", escape_pointer(name)).into();
+        let address: Arc<str> = format!("{prefix}{}", survey::address_part(name)).into();
         self.addresses.entry(name.clone()).or_default().push(address.clone());
         let outer = self.current.replace(id);
         self.pointers.insert(id, (self.document.pointer(holder), holder.span.line, holder.span.column));

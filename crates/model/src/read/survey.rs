@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::Reader;
 use crate::yaml::Data;
 use crate::yaml::Node;
-use crate::yaml::escape_pointer;
 
 /// What holds states (or `agent:` in their place) in a state, with the last part of its address.
 pub(super) fn blocks(state: &Node) -> Vec<(String, &Node)> {
@@ -13,7 +12,7 @@ pub(super) fn blocks(state: &Node) -> Vec<(String, &Node)> {
     match state.get("type").and_then(Node::text).map_or("", |word| word) {
         "parallel" => {
             for (index, branch) in items(state.get("branches")).iter().enumerate() {
-                let name = name_of(branch).map_or_else(|| index.to_string(), |name| escape_pointer(&name));
+                let name = name_of(branch).map_or_else(|| index.to_string(), |name| address_part(&name));
                 holders.push((format!("branches/{name}"), branch));
             }
         }
@@ -32,7 +31,7 @@ pub(super) fn blocks(state: &Node) -> Vec<(String, &Node)> {
 }
 
 /// The items of a list; nothing when it is none.
-pub(super) fn items(node: Option<&Node>) -> &[Node] {
+pub(crate) fn items(node: Option<&Node>) -> &[Node] {
     match node.map(|node| &node.data) {
         Some(Data::List(items)) => items,
         _ => &[],
@@ -40,12 +39,17 @@ pub(super) fn items(node: Option<&Node>) -> &[Node] {
 }
 
 /// One mapping as a list of one.
-pub(super) fn one_or_each(node: Option<&Node>) -> Vec<&Node> {
+pub(crate) fn one_or_each(node: Option<&Node>) -> Vec<&Node> {
     match node.map(|node| (node, &node.data)) {
         Some((_, Data::List(items))) => items.iter().collect(),
         Some((node, _)) => vec![node],
         None => Vec::new(),
     }
+}
+
+/// A name as part of an address.
+pub(super) fn address_part(name: &str) -> String {
+    name.replace('%', "%25").replace('/', "%2F")
 }
 
 /// The name by which a state or branch is known.
@@ -68,7 +72,7 @@ impl Reader<'_> {
     pub(super) fn survey(&mut self, states: &Node, address: &str) {
         for state in items(Some(states)) {
             let Some(name) = name_of(state) else { continue };
-            let own = format!("{address}{}", escape_pointer(&name));
+            let own = format!("{address}{}", address_part(&name));
             self.addresses.entry(name).or_default().push(own.as_str().into());
             for (part, holder) in blocks(state) {
                 if let Some(inner) = holder.get("states") {

@@ -21,8 +21,8 @@ use crate::fields;
 use crate::yaml::Data;
 use crate::yaml::Node;
 
-/// Names of workflows, states and branches are no longer than this, in bytes.
-pub(super) const MAX_NAME: usize = 256;
+/// Names of workflows, states and branches have no more characters than this.
+const MAX_NAME: usize = 200;
 
 impl Reader<'_> {
     pub(super) fn workflow(&mut self, root: &Node) -> Option<Workflow> {
@@ -58,6 +58,7 @@ impl Reader<'_> {
         let block = self.root_block(root, &mut triggers);
         let states: Option<Vec<State>> = std::mem::take(&mut self.states).into_iter().collect();
         let (states, block) = (states?, block?);
+        let addresses = states.iter().map(|state| (state.address.clone(), state.id)).collect();
         let definition = to_value(root);
         let hash = hash(&definition);
         let mut workflow = Workflow {
@@ -72,6 +73,7 @@ impl Reader<'_> {
             triggers,
             root: block,
             states,
+            addresses,
             names: expression::Names::default(),
             definition,
             hash,
@@ -102,8 +104,8 @@ impl Reader<'_> {
         let text = self.as_text(node, key)?;
         let problem = if text.trim().is_empty() {
             "is empty"
-        } else if text.len() > MAX_NAME {
-            "is longer than 256 bytes"
+        } else if text.chars().count() > MAX_NAME {
+            "is longer than 200 characters"
         } else if text.chars().any(char::is_control) {
             "holds a line break or another control character"
         } else if text.trim() != &*text {
