@@ -1,6 +1,7 @@
-//! The catalog: definitions, run summaries, pending approvals, waiters, due times. What people list and the sweeper reads.
+//! The catalog: definitions, run summaries, approvals, due times. What people list and the sweeper reads.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,7 +17,7 @@ use serde::Serialize;
 
 use super::StoreError;
 
-/// Definitions and lists. Lists and due times may be stale; a definition or summary read by its id is not.
+/// Definitions and lists. Lists and due times may be stale; what is read by its id is not.
 #[async_trait]
 pub trait Catalog: Send + Sync + 'static {
     /// Registers a definition. The same id, version and hash again changes nothing; the same id and version with another
@@ -51,14 +52,20 @@ pub trait Catalog: Send + Sync + 'static {
     /// Approvals, the oldest first.
     async fn approvals(&self, filter: &ApprovalFilter, page: &PageRequest) -> Result<Page<ApprovalRow>, StoreError>;
 
-    /// The scopes of a run that wait for the signal `name`.
-    async fn waiters(&self, run: &RunId, name: &str) -> Result<Vec<WaiterRow>, StoreError>;
+    /// One approval of a run by its id ([`ApprovalRequested::id`]); not stale.
+    async fn approval(&self, run: &RunId, id: &str) -> Result<Option<ApprovalRow>, StoreError>;
 
-    /// Up to `limit` due entries at or before `until`, the earliest first, above `after` (the last row of the page before).
+    /// Up to `limit` due entries at or before `until`, the earliest first (then by scope), above `after` (the last row of
+    /// the page before; its `seq` does not matter).
     async fn due(&self, until: Timestamp, after: Option<&DueRow>, limit: usize) -> Result<Vec<DueRow>, StoreError>;
 
-    /// Moves the entry `row` to `to`, or removes it, if it still stands as given. Only the sweeper calls this.
-    async fn move_due(&self, row: &DueRow, to: Option<Timestamp>) -> Result<(), StoreError>;
+    /// Moves or removes entries, each if it still stands as given (same `seq` and same `at`); the others are left as they
+    /// are. Only the sweeper calls this.
+    async fn move_due(&self, moves: Vec<DueMove>) -> Result<(), StoreError>;
+
+    /// Makes sure that the scope has an entry at `at` or before: sets one if there is none or a later one. `seq` is the number
+    /// of the head that asks for it; an entry that a later record set stays as it is.
+    async fn ensure_due(&self, scope: &ScopeKey, at: Timestamp, seq: u64) -> Result<(), StoreError>;
 }
 
 /// Workflows and agents are kept alike.
@@ -160,6 +167,25 @@ impl RunStatus {
     }
 }
 
+impl fmt::Display for RunStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pending => "PENDING",
+            Self::Running => "RUNNING",
+            Self::WaitingApproval => "WAITING_APPROVAL",
+            Self::WaitingSignal => "WAITING_SIGNAL",
+            Self::WaitingTimer => "WAITING_TIMER",
+            Self::Pausing => "PAUSING",
+            Self::Paused => "PAUSED",
+            Self::Cancelling => "CANCELLING",
+            Self::Completed => "COMPLETED",
+            Self::Failed => "FAILED",
+            Self::Cancelled => "CANCELLED",
+            Self::TimedOut => "TIMED_OUT",
+        })
+    }
+}
+
 /// Which runs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RunFilter {
@@ -200,22 +226,28 @@ pub struct ApprovalRow {
     pub decision: Option<Value>,
 }
 
-/// A scope that waits for a signal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WaiterRow {
-    /// The scope.
-    pub scope: ScopeKey,
-    /// The signal's name.
-    pub signal: Arc<str>,
-}
-
-/// When a scope is to be looked at.
+/// When a scope is to be looked at. Ordered by time, then scope.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DueRow {
     /// When.
     pub at: Timestamp,
     /// Which.
     pub scope: ScopeKey,
+    /// The number of the record that set the entry.
+    pub seq: u64,
+    /// How often the sweeper has looked since, in vain.
+    pub visits: u32,
+}
+
+/// What becomes of a due entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueMove {
+    /// The entry as it was read.
+    pub row: DueRow,
+    /// Its new time; `None` removes it.
+    pub to: Option<Timestamp>,
+    /// Its new count of visits.
+    pub visits: u32,
 }
 
 /// Which part of a list.

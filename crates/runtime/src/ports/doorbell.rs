@@ -1,5 +1,6 @@
 //! Doorbells: "look at this scope". They carry no authority and may come twice, late, in any order, or not at all.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -44,7 +45,8 @@ pub struct Ring {
     pub queue: Queue,
     /// Which scope.
     pub scope: ScopeKey,
-    /// Not before this much time has passed.
+    /// Not before this much time has passed. Some homes cap it (SQS: 15 minutes) and ring early; whoever answers looks at
+    /// the time.
     pub after: Duration,
     /// What to look at first.
     pub hint: Hint,
@@ -72,6 +74,6 @@ pub struct Delivery {
     pub hints: Vec<Hint>,
     /// How often it was delivered before.
     pub redeliveries: u32,
-    /// By which the adapter knows it again.
-    pub receipt: u64,
+    /// By which the adapter knows it again; opaque.
+    pub receipt: Arc<str>,
 }

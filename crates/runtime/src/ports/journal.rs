@@ -8,12 +8,13 @@ use engine::RunId;
 use engine::ScopeKey;
 use engine::ScopePath;
 use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
 
 use super::AppendError;
 use super::ApprovalRow;
 use super::RunSummary;
 use super::StoreError;
-use super::WaiterRow;
 
 /// Reads and appends scopes' journals. Linearizable: a read sees every append that was answered before it began.
 #[async_trait]
@@ -37,13 +38,17 @@ pub trait Journal: Send + Sync + 'static {
     /// The context stored with the fork that is record `seq` of `scope` ([`Extra::ForkContext`]).
     async fn fork_context(&self, scope: &ScopeKey, seq: u64) -> Result<Option<Arc<[u8]>>, StoreError>;
 
-    /// Up to `limit` paths of the run's scopes that have records, above `after`, in the order of their text.
+    /// Up to `limit` paths of the run's scopes that have records, above `after`, in the order of their text. May be stale:
+    /// a scope whose first record is very young may be missing.
     async fn scopes(&self, run: &RunId, after: Option<&ScopePath>, limit: usize) -> Result<Vec<ScopePath>, StoreError>;
+
+    /// The scopes of a run that wait for the signal `name` ([`Extra::Waiter`]).
+    async fn waiters(&self, run: &RunId, name: &str) -> Result<Vec<WaiterRow>, StoreError>;
 
     /// The lease last renewed for this scope, if any.
     async fn lease(&self, scope: &ScopeKey) -> Result<Option<Lease>, StoreError>;
 
-    /// Renews (or takes) the lease. Never decides who may write: only journals do.
+    /// Renews the lease, unless the one stored is for a later claim. Never decides who may write: only journals do.
     async fn renew(&self, scope: &ScopeKey, lease: &Lease) -> Result<(), StoreError>;
 }
 
@@ -61,19 +66,29 @@ pub struct Loaded {
 pub struct Lease {
     /// Who.
     pub worker: Arc<str>,
-    /// The attempt and epoch of the claim it is for.
-    pub attempt: u32,
-    /// See `attempt`.
-    pub epoch: u32,
+    /// The claim it is for: the number of the record that claims.
+    pub claim: u64,
     /// Until then it counts as alive.
     pub until: Timestamp,
+}
+
+/// A scope that waits for a signal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaiterRow {
+    /// The scope.
+    pub scope: ScopeKey,
+    /// The signal's name.
+    pub signal: Arc<str>,
 }
 
 /// What goes into the same transaction as a record.
 #[derive(Clone, Debug)]
 pub enum Extra {
-    /// Sets the scope's due entry; an earlier one that exists stays (only the sweeper moves one later).
+    /// Sets the scope's due entry to this time, whatever it was, with this record's number and no visits.
     Due(Timestamp),
+    /// Removes the scope's due entry: with this record nothing is left to look at. It saves the sweeper the visit, so a
+    /// store where it costs something may ignore it.
+    NoDue,
     /// Writes the run's summary, whatever its revision, and raises the revision.
     Summary(Box<RunSummary>),
     /// Writes a pending approval, or its decision.
