@@ -347,6 +347,14 @@ impl Type {
         TYPES.iter().find(|(_, name, also)| *name == word || also.contains(&word)).map(|(t, ..)| *t)
     }
 
+    /// Whether it may lead to states by other fields than `next`.
+    pub(crate) fn has_targets(self) -> bool {
+        !matches!(
+            self,
+            Self::Inject | Self::Transform | Self::Wait | Self::Cron | Self::Agent | Self::Workflow
+        ) && !matches!(self, Self::Parallel | Self::Foreach | Self::While | Self::Try)
+    }
+
     /// The action it is short for.
     pub(crate) fn action(self) -> Option<ActionName> {
         match self {
@@ -569,21 +577,26 @@ pub(crate) fn to_snake(name: &str) -> String {
 
 /// The nearest of some names, if one is near enough to have been meant.
 pub(crate) fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
-    if name.len() > 200 {
-        return None;
-    }
+    // What is long is no slip of the pen, and comparing takes the product of the lengths.
+    const LONG: usize = 80;
     let plain = |s: &str| s.to_lowercase().replace(['_', '-', ' ', '.'], "");
     let wanted = plain(name);
+    let length = wanted.chars().count();
+    if name.len() > LONG || length < 2 {
+        return None;
+    }
     known
         .into_iter()
-        .filter(|candidate| candidate.len() <= 200 && *candidate != name)
-        .map(|candidate| {
+        .filter(|candidate| candidate.len() <= LONG && *candidate != name)
+        .filter_map(|candidate| {
             let there = plain(candidate);
-            let score = if there == wanted { 1.0 } else { strsim::jaro_winkler(&wanted, &there) };
             let edits = strsim::damerau_levenshtein(&wanted, &there);
-            (candidate, if edits <= 1 && wanted.len() > 2 { score.max(0.95) } else { score })
+            let is_near = edits <= length.max(there.chars().count()) / 3;
+            let begins_alike = length >= 4
+                && there.chars().count() >= 4
+                && (there.starts_with(&wanted) || wanted.starts_with(&there));
+            (is_near || begins_alike).then_some((edits, candidate))
         })
-        .filter(|(_, score)| *score >= 0.82)
-        .max_by(|a, b| a.1.total_cmp(&b.1))
-        .map(|(candidate, _)| candidate)
+        .min_by_key(|(edits, _)| *edits)
+        .map(|(_, candidate)| candidate)
 }

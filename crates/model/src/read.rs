@@ -13,6 +13,7 @@ mod top;
 
 use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use sha2::Digest as _;
@@ -35,6 +36,7 @@ use crate::yaml::Entry;
 use crate::yaml::Node;
 use crate::yaml::Number;
 
+pub(crate) use action::DEFAULT_APPROVAL_DEADLINE;
 pub(crate) use normalise::shape;
 pub(crate) use normalise::to_value;
 pub(crate) use survey::items;
@@ -120,12 +122,25 @@ pub(crate) struct Reader<'r> {
     pub(crate) is_open: bool,
     /// Lists of states around the one that is being read.
     pub(crate) depth: usize,
+    /// States that could not be read whole: where they lead to, or what they write, may be unknown.
+    pub(crate) lost: Lost,
     /// The state that is being read.
     pub(crate) current: Option<StateId>,
     /// The `cron` states that can be read.
     pub(crate) schedules: Vec<(StateId, crate::Schedule)>,
     /// Parts of states that are only checked against the whole.
     pub(crate) inputs: HashMap<StateId, InputNote>,
+}
+
+/// What is not known because a state could not be read. The checks from above are silent about it.
+#[derive(Debug, Default)]
+pub(crate) struct Lost {
+    /// States whose transitions are not all known.
+    pub(crate) transitions: HashSet<StateId>,
+    /// Somebody writes something, and it is not known what.
+    pub(crate) writes: bool,
+    /// A state's kind is missing, and with it the blocks in it.
+    pub(crate) kinds: bool,
 }
 
 /// What is known of an agent's input when the file is read.
@@ -152,6 +167,7 @@ impl<'r> Reader<'r> {
             writes: Vec::new(),
             is_open: false,
             depth: 0,
+            lost: Lost::default(),
             current: None,
             schedules: Vec::new(),
             inputs: HashMap::new(),
@@ -205,8 +221,9 @@ impl<'r> Reader<'r> {
     }
 
     pub(crate) fn wrong_type(&mut self, node: &Node, what: &str, expected: &str) {
+        let name = if what.contains(' ') { what.to_owned() } else { format!("`{what}`") };
         let mut issue =
-            Issue::error(Code::WrongType, format!("`{what}` is {}", node.type_name())).expected(expected);
+            Issue::error(Code::WrongType, format!("{name} is {}", node.type_name())).expected(expected);
         issue.actual = Some(node.type_name().to_owned());
         let hint = match &node.data {
             Data::Null => Some("nothing stands behind the colon: give a value, or leave the field out"),

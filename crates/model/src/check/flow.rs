@@ -20,6 +20,9 @@ use crate::read::Reader;
 /// Holds literal inputs and the output of the agent before against the input schemas of agents.
 pub(super) fn check(reader: &mut Reader<'_>, workflow: &Workflow) {
     let Some(catalog) = reader.options.agents else { return };
+    if reader.lost.kinds {
+        return;
+    }
     let before = before(workflow);
     let mut found = Vec::new();
     for state in workflow.states() {

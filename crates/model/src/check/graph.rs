@@ -19,6 +19,9 @@ pub(crate) fn transitions(reader: &mut Reader<'_>, block: &Block) {
     let states: Option<Vec<&State>> =
         block.states.iter().map(|id| reader.states.get(id.0 as usize).and_then(Option::as_ref)).collect();
     let Some(states) = states else { return };
+    if block.states.iter().any(|id| reader.lost.transitions.contains(id)) {
+        return;
+    }
     let mut onward: HashMap<StateId, Vec<StateId>> = HashMap::new();
     let mut back: HashMap<StateId, Vec<StateId>> = HashMap::new();
     for state in &states {
@@ -29,14 +32,24 @@ pub(crate) fn transitions(reader: &mut Reader<'_>, block: &Block) {
     }
     let reached = closure([block.start], &[&onward]);
     let ending = closure(states.iter().filter(|state| ends(state)).map(|state| state.id), &[&back]);
-    let mut told: HashSet<StateId> = HashSet::new();
     let mut found = Vec::new();
+    // What hangs on an unreachable state is unreachable with it: only the first of such a chain is told.
+    let is_lost = |id: &StateId| !reached.contains(id);
+    let begins = |id: StateId| {
+        !back.get(&id).is_some_and(|from| from.iter().any(|other| is_lost(other) && *other != id))
+    };
+    let mut unreached =
+        closure(block.states.iter().copied().filter(|id| is_lost(id) && begins(*id)), &[&onward]);
+    let mut told: HashSet<StateId> = HashSet::new();
     for state in &states {
-        if !reached.contains(&state.id) {
-            let issue =
-                Issue::error(Code::UnreachableState, format!("no transition leads to `{}`", state.name))
-                    .hint("lead to it from another state, or take it out");
-            found.push((state.id, issue));
+        if is_lost(&state.id) {
+            if begins(state.id) || unreached.insert(state.id) {
+                unreached.extend(closure([state.id], &[&onward]));
+                let issue =
+                    Issue::error(Code::UnreachableState, format!("no transition leads to `{}`", state.name))
+                        .hint("lead to it from another state, or take it out");
+                found.push((state.id, issue));
+            }
         } else if !ending.contains(&state.id) && !told.contains(&state.id) {
             // All that hangs together with it is one loop: one issue, at its first state in the file.
             told.extend(closure([state.id], &[&onward, &back]).into_iter().filter(|id| !ending.contains(id)));

@@ -31,8 +31,8 @@ pub(super) fn build(workflow: &Workflow) -> Names {
     let mut names = Names::builder();
     for state in workflow.states() {
         names = names.state(&state.name);
-        let own = Path::parse(&format!("steps[{}]", Value::String(state.name.clone()))).ok();
-        let places = own.into_iter().chain(state.result_path.clone());
+        let own = Path::root().join(Segment::Key("steps".into())).join(Segment::Key(state.name.clone()));
+        let places = [own].into_iter().chain(state.result_path.clone());
         for (index, path) in places.enumerate() {
             if index > 0 {
                 names = names.result(&path, &state.name);
@@ -83,6 +83,9 @@ const WORKFLOW_KEYS: [&str; 5] = ["id", "version", "input", "runId", "startedAt"
 
 /// Reports names that nobody writes.
 pub(super) fn check(reader: &mut Reader<'_>, workflow: &Workflow) {
+    if reader.lost.writes {
+        return;
+    }
     let known = Known::of(reader, workflow);
     let mut told = HashSet::new();
     for used in std::mem::take(&mut reader.uses) {
@@ -90,7 +93,9 @@ pub(super) fn check(reader: &mut Reader<'_>, workflow: &Workflow) {
             return;
         }
         let Some(issue) = known.judge(&used) else { continue };
-        if told.insert((used.state, used.name.clone(), used.keys.first().cloned())) {
+        // A warning is told once: one `inputSchema` answers all of them.
+        let state = if issue.is_error() { used.state } else { None };
+        if told.insert((state, used.name.clone(), used.keys.first().cloned())) {
             reader.report_use(&used, issue);
         }
     }
@@ -107,6 +112,8 @@ struct Known<'w> {
     inputs: BTreeSet<Arc<str>>,
     /// Root keys and `steps` keys that the outputs of agents with schemas are known to have.
     is_input_closed: bool,
+    /// Not all kinds are known, so not all that leads to a state is.
+    is_partial: bool,
 }
 
 impl<'w> Known<'w> {
@@ -122,6 +129,7 @@ impl<'w> Known<'w> {
             first: HashSet::new(),
             inputs,
             is_input_closed,
+            is_partial: reader.lost.kinds,
         };
         for trigger in &workflow.triggers {
             if let Trigger::Schedule(schedule) = trigger {
@@ -256,7 +264,13 @@ impl<'w> Known<'w> {
         let is_asked = used.optional && keys.len() == 1;
         match (&**name, keys.first()) {
             ("steps", Some(key)) => {
-                if self.steps.contains(key) || is_asked {
+                // `steps.check-pods` is told where `pods` stands.
+                let is_slip = || {
+                    self.steps
+                        .iter()
+                        .any(|step| step.strip_prefix(&**key).is_some_and(|rest| rest.starts_with('-')))
+                };
+                if self.steps.contains(key) || is_asked || is_slip() {
                     return None;
                 }
                 let near = fields::nearest(key, self.steps.iter().map(|step| &**step));
@@ -333,7 +347,7 @@ impl<'w> Known<'w> {
     /// `input.x` where what flows in is the output of the state before.
     fn flows_in(&self, used: &Use, key: &Arc<str>) -> Option<Issue> {
         let state = used.state?;
-        if self.first.contains(&state) || !self.inputs.contains(key) || used.optional {
+        if self.is_partial || self.first.contains(&state) || !self.inputs.contains(key) || used.optional {
             return None;
         }
         Some(

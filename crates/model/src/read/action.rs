@@ -39,7 +39,7 @@ use crate::yaml::Node;
 use crate::yaml::Number;
 
 /// How long an approval waits unless its file says otherwise.
-pub(super) const DEFAULT_APPROVAL_DEADLINE: Millis = Millis(3_600_000);
+pub(crate) const DEFAULT_APPROVAL_DEADLINE: Millis = Millis(3_600_000);
 const DEFAULT_ATTEMPTS: i64 = 3;
 const MAX_ATTEMPTS: i64 = 1_000;
 const DEFAULT_BACKOFF: Millis = Millis(1_000);
@@ -517,7 +517,7 @@ impl Reader<'_> {
             && usize::try_from(quorum).is_ok_and(|quorum| quorum > people)
         {
             let issue =
-                Issue::error(Code::BadQuorum, format!("{quorum} approvals are asked of {people} people"))
+                Issue::error(Code::BadQuorum, format!("`quorum` is {quorum}, and only {people} may approve"))
                     .hint("name more approvers, or lower the quorum");
             self.report(place, issue);
         }

@@ -118,7 +118,7 @@ impl Reader<'_> {
                 self.bad_value(agent, format!("{what} has both `states` and `agent`"), "keep one of them");
                 None
             }
-            (None, Some(_)) => self.implicit(holder, name, &prefix, base),
+            (None, Some(_)) => Some(self.implicit(holder, name, &prefix, base)),
             (Some(_), None) => {
                 self.only_for_agents(holder, what);
                 self.block(holder, &prefix, base, what)

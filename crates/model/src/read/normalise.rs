@@ -195,7 +195,7 @@ impl Normaliser<'_> {
         let key = &*entry.key;
         if let Some((_, feature)) = fields::NOT_YET.iter().find(|(word, _)| *word == key) {
             let issue =
-                Issue::error(Code::NotYet, format!("`{key}`: {feature} is planned and does not exist yet"))
+                Issue::error(Code::NotYet, format!("`{key}` ({feature}) is planned and does not exist yet"))
                     .hint("leave it out; it would do nothing");
             return self.report_key(entry, issue);
         }

@@ -101,6 +101,9 @@ impl Reader<'_> {
             Some(node) => self.target(node, "start", &names, prefix),
             None => Some(first),
         };
+        if start.is_none() {
+            self.lost.transitions.insert(first);
+        }
         let end = ids.last().copied();
         for (item, id) in items.iter().zip(&ids) {
             let around = Surroundings {
@@ -113,10 +116,10 @@ impl Reader<'_> {
             let state = self.state(item, *id, &around);
             self.current = outer;
             if let Some(slot) = self.states.get_mut(id.0 as usize) {
-                *slot = state;
+                *slot = Some(state);
             }
         }
-        let block = Block { start: start?, states: ids };
+        let block = Block { start: start.unwrap_or(first), states: ids };
         check::transitions(self, &block);
         Some(block)
     }
@@ -140,18 +143,29 @@ impl Reader<'_> {
         names
     }
 
-    fn state(&mut self, node: &Node, id: StateId, around: &Surroundings<'_>) -> Option<State> {
+    /// A state. Of one that cannot be read the rest is still of use to the checks from above; the issues that have been
+    /// reported refuse the workflow as a whole.
+    fn state(&mut self, node: &Node, id: StateId, around: &Surroundings<'_>) -> State {
+        let place = (node.span.line, node.span.column);
         if !matches!(node.data, Data::Map(_)) {
             self.wrong_type(node, "a state", "a mapping with `id` and `type`");
-            return None;
+            self.lost.transitions.insert(id);
+            self.lost.writes = true;
+            return State::unreadable(id, "", place);
         }
         self.current = Some(id);
         self.pointers.insert(id, (self.document.pointer(node), node.span.line, node.span.column));
         let name = self.state_name(node);
         let kind = self.state_type(node);
         // What can be said without the name or the type is still said, but for what would follow from their absence.
-        let next = kind.map_or(Ok(None), |kind| self.onward(node, kind, around));
-        let (name, kind) = (name?, kind?);
+        let next = self.onward(node, kind, around);
+        let name = name.unwrap_or_else(|| format!("#{}", id.0).into());
+        let Some(kind) = kind else {
+            self.lost.transitions.insert(id);
+            self.lost.writes = true;
+            self.lost.kinds = true;
+            return State::unreadable(id, &name, place);
+        };
         let address: Arc<str> = format!("{}{}", around.prefix, survey::address_part(&name)).into();
         let mut first = id.0 + 1;
         let mut blocks = HashMap::new();
@@ -180,22 +194,24 @@ impl Reader<'_> {
         let read = self.kind(&reading, kind);
         let result_path = self.result_path(&reading, kind);
         let output = self.root_keys(&reading, kind);
-        let (kind, own_timeout) = read?;
-        Some(State {
-            id,
+        self.lost.writes |= result_path.is_err() || output.is_none();
+        if next.is_err() || (read.is_none() && kind.has_targets()) {
+            self.lost.transitions.insert(id);
+        }
+        self.lost.kinds |= read.is_none();
+        let (kind, own_timeout) = read.unwrap_or((Kind::Succeed(None), None));
+        State {
             name,
             title: title.map(|title| title.to_string()),
             address,
-            implicit: false,
             condition,
             kind,
-            result_path: result_path.ok()?,
-            output: output?,
-            next: next.ok()?,
+            result_path: result_path.unwrap_or_default(),
+            output: output.unwrap_or_default(),
+            next: next.unwrap_or_default(),
             timeout: timeout.or(own_timeout),
-            line: node.span.line,
-            column: node.span.column,
-        })
+            ..State::unreadable(id, "", place)
+        }
     }
 
     fn state_name(&mut self, node: &Node) -> Option<Arc<str>> {
@@ -223,7 +239,7 @@ impl Reader<'_> {
         }
         if let Some((_, feature)) = fields::NOT_YET.iter().find(|(planned, _)| **planned == *word) {
             let issue =
-                Issue::error(Code::NotYet, format!("`{word}`: {feature} is planned and does not exist yet"));
+                Issue::error(Code::NotYet, format!("`{word}` ({feature}) is planned and does not exist yet"));
             self.report(type_node, issue);
             return None;
         }
@@ -231,10 +247,14 @@ impl Reader<'_> {
             .iter()
             .flat_map(|(_, name, also)| std::iter::once(*name).chain(also.iter().copied()));
         let near = fields::nearest(&word, words);
+        let hint = match fields::ActionName::from_word(&word) {
+            Some(_) => Some(format!("it is an action: write `type: operation` and `action: {word}`")),
+            None => near.map(|near| format!("did you mean `{near}`?")),
+        };
         let known = fields::TYPES.iter().map(|(_, name, _)| *name).collect::<Vec<_>>().join(", ");
         let issue = Issue::error(Code::UnknownType, format!("there is no state type `{word}`"))
             .expected(known)
-            .maybe_hint(near.map(|near| format!("did you mean `{near}`?")));
+            .maybe_hint(hint);
         self.report(type_node, issue);
         None
     }
@@ -243,7 +263,7 @@ impl Reader<'_> {
     fn onward(
         &mut self,
         node: &Node,
-        kind: Type,
+        kind: Option<Type>,
         around: &Surroundings<'_>,
     ) -> Result<Option<StateId>, Unreadable> {
         let ends = self.boolean(node, "end") == Some(true);
@@ -262,7 +282,7 @@ impl Reader<'_> {
                 self.target(next, "next", around.names, around.prefix).map(Some).ok_or(Unreadable)
             }
             (None, _) if ends || around.is_last => Ok(None),
-            (None, _) if matches!(kind, Type::Switch | Type::Fail | Type::Succeed) => Ok(None),
+            (None, _) if matches!(kind, None | Some(Type::Switch | Type::Fail | Type::Succeed)) => Ok(None),
             (None, _) => {
                 let issue = Issue::error(
                     Code::MissingTransition,
@@ -635,13 +655,7 @@ impl Reader<'_> {
     }
 
     /// The one state that `agent:` in the place of `states:` stands for.
-    pub(super) fn implicit(
-        &mut self,
-        holder: &Node,
-        name: &Arc<str>,
-        prefix: &str,
-        base: u32,
-    ) -> Option<Block> {
+    pub(super) fn implicit(&mut self, holder: &Node, name: &Arc<str>, prefix: &str, base: u32) -> Block {
         let id = StateId(base);
         let address: Arc<str> = format!("{prefix}{}", survey::address_part(name)).into();
         self.addresses.entry(name.clone()).or_default().push(address.clone());
@@ -657,26 +671,43 @@ impl Reader<'_> {
         let read = self.action(&reading, Type::Agent);
         let result_path = if is_state { Ok(None) } else { self.result_path(&reading, Type::Agent) };
         self.current = outer;
-        let (kind, timeout) = read?;
+        self.lost.writes |= result_path.is_err();
+        let (kind, timeout) = read.unwrap_or((Kind::Succeed(None), None));
         let state = State {
-            id,
             name: name.clone(),
-            title: None,
             address,
             implicit: true,
             condition,
             kind,
-            result_path: result_path.ok()?,
-            output: Vec::new(),
-            next: None,
+            result_path: result_path.unwrap_or_default(),
             timeout: if is_state { None } else { timeout },
-            line: holder.span.line,
-            column: holder.span.column,
+            ..State::unreadable(id, "", (holder.span.line, holder.span.column))
         };
         if let Some(slot) = self.states.get_mut(base as usize) {
             *slot = Some(state);
         }
-        Some(Block { start: id, states: vec![id] })
+        Block { start: id, states: vec![id] }
+    }
+}
+
+impl State {
+    /// A state of which nothing is known but its place.
+    pub(super) fn unreadable(id: StateId, name: &str, (line, column): (u32, u32)) -> Self {
+        Self {
+            id,
+            name: name.into(),
+            title: None,
+            address: name.into(),
+            implicit: false,
+            condition: None,
+            kind: Kind::Succeed(None),
+            result_path: None,
+            output: Vec::new(),
+            next: None,
+            timeout: None,
+            line,
+            column,
+        }
     }
 }
 

@@ -170,7 +170,12 @@ impl Reader<'_> {
                 Some(template)
             }
             Err(error) => {
-                self.syntax(node, source, error);
+                let with_secrets = TemplateOptions { secrets: true };
+                if !allowed.secrets && Template::parse(source, &with_secrets).is_ok() {
+                    self.misplaced(node, source, error);
+                } else {
+                    self.syntax(node, source, error);
+                }
                 None
             }
         }
@@ -191,7 +196,12 @@ impl Reader<'_> {
                 for error in errors {
                     let place = descend(node, &error.pointer);
                     let source = place.text().cloned().unwrap_or_default();
-                    self.syntax(place, &source, error.error);
+                    let with_secrets = TemplateOptions { secrets: true };
+                    if !allowed.secrets && Template::parse(&source, &with_secrets).is_ok() {
+                        self.misplaced(place, &source, error.error);
+                    } else {
+                        self.syntax(place, &source, error.error);
+                    }
                 }
                 None
             }
@@ -281,6 +291,14 @@ impl Reader<'_> {
             }
         };
         self.issues.push(issue.path(self.document.pointer(&used.node)).at(line, column));
+    }
+
+    /// A text that would be right if secrets were allowed there.
+    fn misplaced(&mut self, node: &Node, source: &str, error: SyntaxError) {
+        self.syntax(node, source, error);
+        if let Some(issue) = self.issues.last_mut() {
+            issue.code = Code::MisplacedSecret;
+        }
     }
 
     pub(crate) fn syntax(&mut self, node: &Node, source: &str, error: SyntaxError) {

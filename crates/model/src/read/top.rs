@@ -14,6 +14,7 @@ use crate::Code;
 use crate::Issue;
 use crate::Schedule;
 use crate::State;
+use crate::StateId;
 use crate::Trigger;
 use crate::Workflow;
 use crate::check;
@@ -56,8 +57,15 @@ impl Reader<'_> {
         let labels = self.labels(root);
         let mut triggers = self.triggers(root);
         let block = self.root_block(root, &mut triggers);
-        let states: Option<Vec<State>> = std::mem::take(&mut self.states).into_iter().collect();
-        let (states, block) = (states?, block?);
+        let block = block?;
+        let slots = std::mem::take(&mut self.states);
+        // A slot is empty where the block around it could not be read.
+        self.lost.kinds |= slots.iter().any(Option::is_none);
+        self.lost.writes |= self.lost.kinds && slots.iter().any(Option::is_none);
+        let slots = slots.into_iter().zip(0..);
+        let states: Vec<State> = slots
+            .map(|(slot, id)| slot.unwrap_or_else(|| State::unreadable(StateId(id), "", (1, 1))))
+            .collect();
         let addresses = states.iter().map(|state| (state.address.clone(), state.id)).collect();
         let definition = to_value(root);
         let hash = hash(&definition);

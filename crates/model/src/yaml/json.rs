@@ -142,7 +142,7 @@ impl Reader<'_> {
             }
             self.blank();
             match self.chars.peek() {
-                Some(',') => self.next(),
+                Some(',') => self.comma('}')?,
                 Some('}') => {
                     self.next();
                     return Ok(Data::Map(entries));
@@ -165,7 +165,7 @@ impl Reader<'_> {
             items.push(self.value(depth + 1)?);
             self.blank();
             match self.chars.peek() {
-                Some(',') => self.next(),
+                Some(',') => self.comma(']')?,
                 Some(']') => {
                     self.next();
                     return Ok(Data::List(items));
@@ -173,6 +173,21 @@ impl Reader<'_> {
                 _ => return Err(self.unexpected("`,` or `]`")),
             };
         }
+    }
+
+    /// A comma, behind which the list must go on.
+    fn comma(&mut self, close: char) -> Result<Option<char>, Stop> {
+        let place = self.here();
+        let comma = self.next();
+        self.blank();
+        if self.chars.peek() == Some(&close) {
+            return Err(Box::new(
+                Issue::error(Code::YamlSyntax, format!("a comma in front of `{close}`"))
+                    .hint("JSON does not allow a comma behind the last value: take it out")
+                    .at(place.line, place.column),
+            ));
+        }
+        Ok(comma)
     }
 
     fn word(&mut self) -> Result<Data, Stop> {
