@@ -49,7 +49,7 @@ pub enum Event {
         key: u32,
         /// Who performs it.
         worker: Arc<str>,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "some", skip_serializing_if = "Option::is_none")]
         request: Option<Value>,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         secrets: Vec<SecretSlot>,
@@ -97,7 +97,7 @@ pub enum Event {
         /// How many.
         children: u32,
         /// `foreach`: the items, in order.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "some", skip_serializing_if = "Option::is_none")]
         items: Option<Value>,
     },
     /// Children up to (not including) this index may run.
@@ -136,7 +136,7 @@ pub enum Event {
     StateComputed { output: Value },
     /// The current state ended with this output (absent: the step's or decision's, or for a state that passes its input on, nothing).
     StateCompleted {
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "some", skip_serializing_if = "Option::is_none")]
         output: Option<Value>,
         /// The keys of its `output` mapping.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -289,7 +289,7 @@ pub struct ScopeStarted {
     /// Its key.
     pub key: ChildKey,
     /// An iteration's item.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "some", skip_serializing_if = "Option::is_none")]
     pub item: Option<Value>,
     /// What the parent's clocks said when this scope began.
     pub clocks: Inherited,
@@ -307,7 +307,7 @@ pub struct ApprovalRequested {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<Arc<str>>,
     /// What is shown beside it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "some", skip_serializing_if = "Option::is_none")]
     pub summary: Option<Value>,
     /// Who may decide; empty: anyone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -336,7 +336,7 @@ pub struct Vote {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<Arc<str>>,
     /// What they filled in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "some", skip_serializing_if = "Option::is_none")]
     pub form: Option<Value>,
 }
 
@@ -390,6 +390,11 @@ pub enum BlockRole {
     Catch(u32),
     /// The `finally` of a `try`.
     Finally,
+}
+
+/// A field that is there and null is a null, not an absence.
+pub(crate) fn some<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 // Serde hands over references.

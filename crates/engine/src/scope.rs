@@ -188,6 +188,7 @@ pub(crate) struct Claimed {
 pub(crate) struct Fork {
     pub(crate) seq: u64,
     pub(crate) children: u32,
+    #[serde(default, deserialize_with = "crate::event::some", skip_serializing_if = "Option::is_none")]
     pub(crate) items: Option<Value>,
     pub(crate) launched: u32,
     /// Launched and not ended.
