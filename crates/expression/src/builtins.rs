@@ -1,6 +1,7 @@
 //! The functions there are.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use num_bigint::BigInt;
 use num_traits::{FromPrimitive, Num, Signed};
@@ -182,15 +183,17 @@ impl Interp<'_> {
                 self.heap.tuple(&mut self.meter, items)
             }
             (_, None) => Ok(Val::text("")),
-            (_, Some(value)) => match &value.data {
-                Data::Str(text) => Ok(Val::text(text.clone())),
-                _ => {
-                    let mut out = String::new();
-                    self.str(&value, &mut out)?;
-                    Ok(Val::text(out))
-                }
-            },
+            (_, Some(value)) => self.stringify(&value),
         }
+    }
+
+    fn stringify(&mut self, value: &Val) -> Eval<Val> {
+        if let Data::Str(text) = &value.data {
+            return Ok(Val::text(text.clone()));
+        }
+        let mut out = String::new();
+        self.str(value, &mut out)?;
+        Ok(Val::text(out))
     }
 
     fn int(&mut self, value: &Val, base: Option<i64>) -> Eval<Val> {
@@ -284,14 +287,12 @@ impl Interp<'_> {
                 if digits < -400 {
                     return Ok(Data::Float(0.0).into());
                 }
-                let rounded = match usize::try_from(digits) {
+                let rounded = if let Ok(digits) = usize::try_from(digits) {
                     // Rust writes the exact value, rounded half to even.
-                    Ok(digits) => format!("{number:.digits$}").parse().unwrap_or(number),
-                    Err(_) => {
-                        let whole = BigInt::from_f64(number.round_ties_even()).unwrap_or_default();
-                        let rounded = round_big(&whole, digits.unsigned_abs());
-                        Number::Big(&std::sync::Arc::new(rounded)).to_f64()
-                    }
+                    format!("{number:.digits$}").parse().unwrap_or(number)
+                } else {
+                    let whole = BigInt::from_f64(number.round_ties_even()).unwrap_or_default();
+                    Number::Big(&Arc::new(round_big(&whole, digits.unsigned_abs()))).to_f64()
                 };
                 Ok(Data::Float(rounded).into())
             }
@@ -318,7 +319,7 @@ impl Interp<'_> {
         }
         let (start, stop) = second.map_or((0, first), |second| (first, second));
         self.meter.alloc(VAL)?;
-        Ok(Data::Range(std::sync::Arc::new(Range { start, stop, step })).into())
+        Ok(Data::Range(Arc::new(Range { start, stop, step })).into())
     }
 
     fn make_dict(&mut self, mut args: Taken) -> Eval<Val> {

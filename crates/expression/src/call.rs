@@ -44,8 +44,8 @@ impl Interp<'_> {
         for (name, value) in &args.named {
             given.named.push((name.clone(), self.eval(value)?));
         }
-        if let Some(args) = &args.args {
-            let more = self.eval(args)?;
+        if let Some(spread) = &args.spread {
+            let more = self.eval(spread)?;
             given.positional.extend(self.collect(&more)?);
         }
         if let Some(kwargs) = &args.kwargs {

@@ -7,7 +7,7 @@ use crate::environment::Environment;
 use crate::error::{EvalError, EvalErrorKind};
 use crate::ir::{
     Clause, Code, Comprehension, Expr, FormatPart, Item, Kind, Link, LinkKind, Operation, Place, Stmt,
-    Target, TargetKind, Var,
+    Target, TargetKind, Unary, Var,
 };
 use crate::meter::{Eval, Fault, Located, Meter};
 use crate::names::Mark;
@@ -381,10 +381,7 @@ impl Interp<'_> {
             Kind::Binary(first, operations) => self.operations(first, operations),
             Kind::And(operands) => self.until(operands, false),
             Kind::Or(operands) => self.until(operands, true),
-            Kind::Not(inner) => self.condition(inner).map(|flag| Val::bool(!flag)),
-            Kind::Minus(inner) => self.unary(inner, Self::minus),
-            Kind::Plus(inner) => self.unary(inner, Self::plus),
-            Kind::BitNot(inner) => self.unary(inner, Self::bit_not),
+            Kind::Unary(operators, inner) => self.unary(operators, inner),
             Kind::If(arms, otherwise) => self.ternary(arms, otherwise),
             Kind::Comprehension(comprehension) => self.comprehension(comprehension),
             Kind::Lambda(function) => self.closure(*function),
@@ -396,9 +393,18 @@ impl Interp<'_> {
     }
 
     #[inline(never)]
-    fn unary(&mut self, inner: &Expr, op: fn(&mut Self, &Val) -> Eval<Val>) -> Eval<Val> {
-        let value = self.eval(inner)?;
-        op(self, &value)
+    fn unary(&mut self, operators: &[Unary], inner: &Expr) -> Eval<Val> {
+        let mut value = self.eval(inner)?;
+        for operator in operators.iter().rev() {
+            self.meter.step(1)?;
+            value = match operator {
+                Unary::Not => Val::bool(!self.truth(&value)),
+                Unary::Minus => self.minus(&value)?,
+                Unary::Plus => self.plus(&value)?,
+                Unary::BitNot => self.bit_not(&value)?,
+            };
+        }
+        Ok(value)
     }
 
     /// The first operand whose truth is `stop`, else the last.
@@ -463,26 +469,20 @@ impl Interp<'_> {
 
     #[inline(never)]
     fn operations(&mut self, first: &Expr, operations: &[Operation]) -> Eval<Val> {
-        let mut value = match operations.first().and_then(|operation| operation.hint.as_ref()) {
+        let mut value = match operations.first() {
+            Some(operation) => self.eval(first).meant(operation.hint.as_ref())?,
             None => self.eval(first)?,
-            Some(hint) => self.eval(first).map_err(|fault| fault.hint(hint.as_ref()))?,
         };
         for operation in operations {
-            let applied = self.operation(value, operation);
-            value = match &operation.hint {
-                None => applied?,
-                Some(hint) => applied.map_err(|mut fault| {
-                    fault.hint = Some(hint.to_string());
-                    fault
-                })?,
-            };
+            value = self.operation(&value, operation)?;
         }
         Ok(value)
     }
 
-    fn operation(&mut self, left: Val, operation: &Operation) -> Eval<Val> {
-        let right = self.eval(&operation.right)?;
-        self.binary(operation.op, &left, &right).at(operation.at)
+    fn operation(&mut self, left: &Val, operation: &Operation) -> Eval<Val> {
+        let hint = operation.hint.as_ref();
+        let right = self.eval(&operation.right).meant(hint.or(operation.right_hint.as_ref()))?;
+        self.binary(operation.op, left, &right).at(operation.at).meant(hint)
     }
 
     #[inline(never)]
@@ -582,7 +582,7 @@ impl Interp<'_> {
                     self.index(&value, &index).at(link.at)?
                 }
                 LinkKind::Slice(parts) => self.slice_link(&value, parts).at(link.at)?,
-                LinkKind::Method(name, args) => match self.method(value, name, args) {
+                LinkKind::Method(name, args) => match self.method(&value, name, args) {
                     Ok(value) => value,
                     Err(fault) => return Err(self.name_object(fault, first.at, link.at)),
                 },

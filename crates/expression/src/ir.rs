@@ -47,10 +47,8 @@ pub(crate) enum Kind {
     Binary(Box<Expr>, Vec<Operation>),
     And(Vec<Expr>),
     Or(Vec<Expr>),
-    Not(Box<Expr>),
-    Minus(Box<Expr>),
-    Plus(Box<Expr>),
-    BitNot(Box<Expr>),
+    /// Operators in front, outermost first.
+    Unary(Vec<Unary>, Box<Expr>),
     /// Conditions, each with its value, and the value where none holds.
     If(Vec<(Expr, Expr)>, Box<Expr>),
     Comprehension(Box<Comprehension>),
@@ -124,7 +122,7 @@ pub(crate) enum Callee {
 pub(crate) struct Args {
     pub(crate) positional: Vec<Expr>,
     pub(crate) named: Vec<(Arc<str>, Expr)>,
-    pub(crate) args: Option<Box<Expr>>,
+    pub(crate) spread: Option<Box<Expr>>,
     pub(crate) kwargs: Option<Box<Expr>>,
 }
 
@@ -135,6 +133,16 @@ pub(crate) struct Operation {
     pub(crate) right: Expr,
     /// What was probably meant: `steps["check-pods"]` for `steps.check-pods`.
     pub(crate) hint: Option<Arc<str>>,
+    /// The same, where the name begins with the right operand.
+    pub(crate) right_hint: Option<Arc<str>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Unary {
+    Not,
+    Minus,
+    Plus,
+    BitNot,
 }
 
 #[derive(Debug)]

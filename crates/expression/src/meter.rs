@@ -1,5 +1,7 @@
 //! Fuel and bytes, counted in one place.
 
+use std::sync::Arc;
+
 use crate::budget::Budget;
 use crate::error::EvalErrorKind;
 
@@ -44,12 +46,24 @@ impl Fault {
 /// Adds where it was to a fault that does not know.
 pub(crate) trait Located<T> {
     fn at(self, at: u32) -> Eval<T>;
+
+    /// With this hint, if there is one, instead of what it has.
+    fn meant(self, hint: Option<&Arc<str>>) -> Eval<T>;
 }
 
 impl<T> Located<T> for Eval<T> {
     fn at(self, at: u32) -> Eval<T> {
         self.map_err(|mut fault| {
             fault.at.get_or_insert(at);
+            fault
+        })
+    }
+
+    fn meant(self, hint: Option<&Arc<str>>) -> Eval<T> {
+        self.map_err(|mut fault| {
+            if let Some(hint) = hint {
+                fault.hint = Some(hint.to_string());
+            }
             fault
         })
     }
@@ -87,16 +101,12 @@ impl Meter {
     /// Takes steps.
     #[inline]
     pub(crate) fn step(&mut self, steps: u64) -> Eval<()> {
-        match self.fuel.checked_sub(steps) {
-            Some(left) => {
-                self.fuel = left;
-                Ok(())
-            }
-            None => {
-                self.fuel = 0;
-                Err(self.out_of_fuel())
-            }
-        }
+        let Some(left) = self.fuel.checked_sub(steps) else {
+            self.fuel = 0;
+            return Err(self.out_of_fuel());
+        };
+        self.fuel = left;
+        Ok(())
     }
 
     #[cold]
@@ -139,21 +149,14 @@ impl Meter {
 
     /// Adds bytes to the result.
     pub(crate) fn result(&mut self, bytes: usize) -> Eval<()> {
-        match self.result_bytes.checked_sub(bytes as u64) {
-            Some(left) => {
-                self.result_bytes = left;
-                Ok(())
-            }
-            None => {
-                self.result_bytes = 0;
-                Err(Fault::of(
-                    EvalErrorKind::ResultTooLarge,
-                    format!(
-                        "its result is larger than the {} bytes that are allowed",
-                        self.limits.result_bytes
-                    ),
-                ))
-            }
-        }
+        let Some(left) = self.result_bytes.checked_sub(bytes as u64) else {
+            self.result_bytes = 0;
+            return Err(Fault::of(
+                EvalErrorKind::ResultTooLarge,
+                format!("its result is larger than the {} bytes that are allowed", self.limits.result_bytes),
+            ));
+        };
+        self.result_bytes = left;
+        Ok(())
     }
 }

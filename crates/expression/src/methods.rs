@@ -28,19 +28,19 @@ pub(crate) fn is_method(data: &Data, name: &str) -> bool {
 
 impl Interp<'_> {
     #[inline(never)]
-    pub(crate) fn method(&mut self, value: Val, name: &Arc<str>, args: &Args) -> Eval<Val> {
+    pub(crate) fn method(&mut self, value: &Val, name: &Arc<str>, args: &Args) -> Eval<Val> {
         let given = self.given(args)?;
         if name.as_ref() == "get" && self.environment.workflow_names.is_result(value.mark) {
-            return self.get(&value, given);
+            return self.get(value, given);
         }
         match &value.data {
             Data::Str(text) => {
                 let text = text.clone();
                 self.string_method(&text, name, given)
             }
-            Data::Object(_) | Data::Dict(_) => self.dict_method(&value, name, given),
-            Data::Array(_) | Data::List(_) => self.list_method(&value, name, given),
-            _ => Err(self.no_method(&value, name)),
+            Data::Object(_) | Data::Dict(_) => self.dict_method(value, name, given),
+            Data::Array(_) | Data::List(_) => self.list_method(value, name, given),
+            _ => Err(self.no_method(value, name)),
         }
     }
 

@@ -1,5 +1,7 @@
 //! The name that was probably meant.
 
+use std::fmt::Write as _;
+
 /// The nearest of some names, if one is near enough to be worth a hint.
 pub(crate) fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Names come from data: neither their number nor their length is bounded.
@@ -42,7 +44,7 @@ pub(crate) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
         }
     }
     if more > 0 {
-        text.push_str(&format!(" and {more} more"));
+        let _ = write!(text, " and {more} more");
     }
     if text.is_empty() { "nothing".to_owned() } else { text }
 }

@@ -12,7 +12,7 @@ pub enum SecretSource {
     Env,
     /// `${file:PATH}`: a file.
     File,
-    /// `${vault:PATH#FIELD}`: HashiCorp Vault.
+    /// `${vault:PATH#FIELD}`: a vault.
     Vault,
     /// `${aws-sm:NAME#FIELD}`: AWS Secrets Manager.
     AwsSm,

@@ -10,7 +10,7 @@ use crate::lookup;
 use crate::meter::Meter;
 use crate::nearest::listed;
 use crate::path::Path;
-use crate::reference::Reference;
+use crate::reference::{Positions, Reference};
 use crate::secret::{Part, SecretRef, SecretSource};
 use crate::syntax::SOURCE_LIMIT;
 use crate::value::Value;
@@ -48,8 +48,14 @@ enum Piece {
 impl Template {
     /// Understands the text, or says where it cannot.
     pub fn parse(source: &str, options: &TemplateOptions) -> Result<Template, SyntaxError> {
-        let mut parser =
-            Parser { source, options, pieces: Vec::new(), references: Vec::new(), text: String::new() };
+        let mut parser = Parser {
+            source,
+            options,
+            pieces: Vec::new(),
+            references: Vec::new(),
+            positions: Positions::new(source),
+            text: String::new(),
+        };
         parser.pieces()?;
         let Parser { pieces, references, .. } = parser;
         Ok(Template { source: source.into(), pieces: pieces.into(), references: references.into() })
@@ -172,7 +178,7 @@ impl Template {
 
     #[cold]
     fn failed(&self, at: usize, message: String, hint: Option<String>) -> EvalError {
-        let (line, column) = position(&self.source, at);
+        let (line, column) = Positions::new(&self.source).at(at);
         let quote = self.source.lines().nth(line as usize - 1).unwrap_or_default();
         let quote = quote.chars().take(100).collect();
         EvalError { kind: EvalErrorKind::Expression, message, line, column, quote, hint }
@@ -182,7 +188,8 @@ impl Template {
     #[cold]
     fn shift(&self, mut error: EvalError, at: usize) -> EvalError {
         if error.line > 0 {
-            (error.line, error.column) = shifted(&self.source, at, error.line, error.column);
+            (error.line, error.column) =
+                shifted(&mut Positions::new(&self.source), at, error.line, error.column);
         }
         error
     }
@@ -219,17 +226,9 @@ pub(crate) fn count(budget: &mut Budget, value: &Value) -> Result<(), EvalError>
     })
 }
 
-fn position(text: &str, at: usize) -> (u32, u32) {
-    let before = text.get(..at).unwrap_or(text);
-    let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-    let start = before.rfind('\n').map_or(0, |at| at + 1);
-    let column = before.get(start..).unwrap_or_default().chars().count() + 1;
-    (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
-}
-
 /// The place in the template of a place in an expression that begins at `at`.
-fn shifted(text: &str, at: usize, line: u32, column: u32) -> (u32, u32) {
-    let (first_line, first_column) = position(text, at);
+fn shifted(positions: &mut Positions<'_>, at: usize, line: u32, column: u32) -> (u32, u32) {
+    let (first_line, first_column) = positions.at(at);
     (first_line + line - 1, if line == 1 { first_column + column - 1 } else { column })
 }
 
@@ -238,6 +237,7 @@ struct Parser<'a> {
     options: &'a TemplateOptions,
     pieces: Vec<Piece>,
     references: Vec<Reference>,
+    positions: Positions<'a>,
     /// Literal text that is not yet a piece.
     text: String,
 }
@@ -245,7 +245,7 @@ struct Parser<'a> {
 impl Parser<'_> {
     #[cold]
     fn error(&self, at: usize, message: impl Into<String>, hint: Option<String>) -> SyntaxError {
-        let (line, column) = position(self.source, at);
+        let (line, column) = Positions::new(self.source).at(at);
         SyntaxError { code: "EXPRESSION_SYNTAX", message: message.into(), line, column, hint }
     }
 
@@ -309,14 +309,14 @@ impl Parser<'_> {
             self.pieces.push(Piece::Path(path, at));
         } else {
             let expression = Expression::parse(inside).map_err(|mut error| {
-                (error.line, error.column) = shifted(self.source, start, error.line, error.column);
+                (error.line, error.column) = shifted(&mut self.positions, start, error.line, error.column);
                 error
             })?;
             for reference in expression.references() {
                 let mut reference = reference.clone();
                 reference.offset += start;
                 (reference.line, reference.column) =
-                    shifted(self.source, start, reference.line, reference.column);
+                    shifted(&mut self.positions, start, reference.line, reference.column);
                 self.references.push(reference);
             }
             self.pieces.push(Piece::Expression(expression, start));
@@ -325,7 +325,8 @@ impl Parser<'_> {
     }
 
     fn refer_path(&mut self, path: &Path, at: usize) {
-        self.references.push(path_reference(path, self.source, at));
+        let reference = path_reference(path, self.positions.at(at), at);
+        self.references.push(reference);
     }
 
     /// `${…}` at `open`; returns where the text goes on.
@@ -395,12 +396,11 @@ impl Parser<'_> {
     }
 }
 
-pub(crate) fn path_reference(path: &Path, source: &str, at: usize) -> Reference {
+pub(crate) fn path_reference(path: &Path, (line, column): (u32, u32), at: usize) -> Reference {
     let keys = path.segments().iter().map_while(|segment| match segment {
         crate::path::Segment::Key(key) => Some(key.to_string()),
         crate::path::Segment::Index(_) => None,
     });
-    let (line, column) = position(source, at);
     Reference {
         name: "ctx".to_owned(),
         keys: keys.collect(),

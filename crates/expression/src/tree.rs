@@ -144,7 +144,7 @@ impl Parser<'_> {
                 return match Path::parse(source) {
                     Ok(path) => {
                         self.references
-                            .push((pointer.to_owned(), template::path_reference(&path, source, 0)));
+                            .push((pointer.to_owned(), template::path_reference(&path, (1, 1), 0)));
                         Node::Path(path)
                     }
                     Err(error) => {

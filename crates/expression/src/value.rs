@@ -478,6 +478,9 @@ impl<'de> Deserialize<'de> for Object {
     }
 }
 
+/// How `serde_json` hands numbers over where any crate of the build has asked it for arbitrary precision.
+const EXACT_NUMBER: &str = "$serde_json::private::Number";
+
 /// Deserialises a value that stands `depth` containers deep.
 #[derive(Clone, Copy)]
 struct At {
@@ -565,6 +568,10 @@ impl<'de> Visitor<'de> for At {
         let inside = self.inside()?;
         let mut object = Object::new();
         while let Some(key) = map.next_key::<String>()? {
+            if object.is_empty() && key == EXACT_NUMBER {
+                let digits = map.next_value::<String>()?;
+                return Value::parse_json(&digits).map_err(de::Error::custom);
+            }
             let value = map.next_value_seed(inside)?;
             object.insert(key, value);
         }

@@ -1,6 +1,7 @@
 //! What the tests share: a workflow's context, and evaluation in one line.
 
-#![allow(dead_code)]
+// Not every test uses everything; and helpers of tests are tests.
+#![allow(dead_code, clippy::panic)]
 
 use stepwell_expression::{
     Budget, Data, Environment, EvalError, Expression, Names, Path, Program, Special, Value,
