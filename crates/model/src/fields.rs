@@ -579,6 +579,7 @@ pub(crate) fn to_snake(name: &str) -> String {
 pub(crate) fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     // What is long is no slip of the pen, and comparing takes the product of the lengths.
     const LONG: usize = 80;
+    const MANY: usize = 2_000;
     let plain = |s: &str| s.to_lowercase().replace(['_', '-', ' ', '.'], "");
     let wanted = plain(name);
     let length = wanted.chars().count();
@@ -587,6 +588,7 @@ pub(crate) fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) 
     }
     known
         .into_iter()
+        .take(MANY)
         .filter(|candidate| candidate.len() <= LONG && *candidate != name)
         .filter_map(|candidate| {
             let there = plain(candidate);

@@ -100,6 +100,8 @@ pub(crate) struct Unreadable;
 
 /// Issues that are told of one file.
 const MAX_ISSUES: usize = 500;
+/// Issues after which no more names are compared.
+const MAX_HINTS: usize = 100;
 
 /// Reads a normalised document; collects issues, and what the checks from above need.
 pub(crate) struct Reader<'r> {
@@ -187,6 +189,11 @@ impl<'r> Reader<'r> {
     pub(crate) fn report_state(&mut self, id: StateId, issue: Issue) {
         let (path, line, column) = self.pointers.get(&id).cloned().unwrap_or_default();
         self.issues.push(issue.path(path).at(line, column));
+    }
+
+    /// Whether it is still worth looking for what was meant: that takes a walk over all names.
+    pub(crate) fn wants_hints(&self) -> bool {
+        self.issues.len() < MAX_HINTS
     }
 
     /// More would help nobody, and hostile files could make them costly.
@@ -379,3 +386,6 @@ pub(crate) fn descend<'n>(node: &'n Node, pointer: &str) -> &'n Node {
     }
     at
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,11 @@
 //! Names and paths: what is written, and whether what is read is written by anybody.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use expression::Expression;
 use expression::Names;
 use expression::Path;
 use expression::Segment;
@@ -92,6 +94,7 @@ pub(super) fn check(reader: &mut Reader<'_>, workflow: &Workflow) {
         if reader.is_full() {
             return;
         }
+        known.wants_hints.set(reader.wants_hints());
         let Some(issue) = known.judge(&used) else { continue };
         // A warning is told once: one `inputSchema` answers all of them.
         let state = if issue.is_error() { used.state } else { None };
@@ -105,6 +108,7 @@ struct Known<'w> {
     workflow: &'w Workflow,
     roots: BTreeSet<Arc<str>>,
     steps: HashSet<Arc<str>>,
+    states: HashSet<Arc<str>>,
     /// All root keys there can be are known.
     is_closed: bool,
     /// States whose `input` is that of the workflow.
@@ -114,6 +118,7 @@ struct Known<'w> {
     is_input_closed: bool,
     /// Not all kinds are known, so not all that leads to a state is.
     is_partial: bool,
+    wants_hints: Cell<bool>,
 }
 
 impl<'w> Known<'w> {
@@ -125,11 +130,13 @@ impl<'w> Known<'w> {
             workflow,
             roots: inputs.clone(),
             steps: HashSet::new(),
+            states: workflow.states().map(|state| state.name.clone()).collect(),
             is_closed: is_input_closed && !reader.is_open,
             first: HashSet::new(),
             inputs,
             is_input_closed,
             is_partial: reader.lost.kinds,
+            wants_hints: Cell::new(true),
         };
         for trigger in &workflow.triggers {
             if let Trigger::Schedule(schedule) = trigger {
@@ -245,7 +252,7 @@ impl<'w> Known<'w> {
                         .filter(|_| !self.is_known(used, name))
                         .map(|_| self.unknown(used, name))
                 }
-                _ if self.steps.contains(name) && self.workflow.names.is_state(name) => None,
+                _ if self.states.contains(name) => None,
                 _ => self.root(used, &used.name, &used.keys),
             },
         }
@@ -255,7 +262,7 @@ impl<'w> Known<'w> {
         self.roots.contains(name)
             || SPECIAL.contains(&name)
             || matches!(name, "ctx" | "steps" | "workflow" | "input")
-            || self.workflow.names.is_state(name)
+            || self.states.contains(name)
             || used.locals.iter().any(|local| &**local == name)
     }
 
@@ -270,10 +277,10 @@ impl<'w> Known<'w> {
                         .iter()
                         .any(|step| step.strip_prefix(&**key).is_some_and(|rest| rest.starts_with('-')))
                 };
-                if self.steps.contains(key) || is_asked || is_slip() {
+                if self.steps.contains(key) || is_asked || (self.wants_hints.get() && is_slip()) {
                     return None;
                 }
-                let near = fields::nearest(key, self.steps.iter().map(|step| &**step));
+                let near = self.nearest(key, self.steps.iter().map(|step| &**step));
                 let hint =
                     used.hint.clone().or_else(|| near.map(|near| format!("did you mean `steps.{near}`?")));
                 Some(Issue::warning(Code::UnknownName, format!("no state writes `steps.{key}`")).maybe_hint(
@@ -299,6 +306,8 @@ impl<'w> Known<'w> {
             (key, _) if self.roots.contains(key) || SPECIAL.contains(&key) => None,
             // `ctx.get("x")`: the root key itself is asked for.
             _ if used.optional && keys.is_empty() && &*used.name == "ctx" => None,
+            // `sorted(x, key=len)`: a function as a value.
+            _ if used.kind == UseKind::Name && &*used.name == &**name && is_function(name) => None,
             (key, _) => Some(self.unknown(used, key)),
         }
     }
@@ -317,13 +326,13 @@ impl<'w> Known<'w> {
             return issue
                 .hint(format!("what stands in `output` is a path; for a text write {}", as_literal(name)));
         }
-        if self.workflow.names.is_state(name) {
+        if self.states.contains(name) {
             return issue.hint(format!("the output of the state is `steps.{name}`"));
         }
         let states = self.workflow.states().map(|state| &*state.name);
         let names =
             self.roots.iter().map(|root| &**root).chain(states).chain(used.locals.iter().map(|l| &**l));
-        let near = fields::nearest(name, names.chain(["ctx", "steps", "workflow", "input"]));
+        let near = self.nearest(name, names.chain(["ctx", "steps", "workflow", "input"]));
         let hint = match near {
             Some(near) => format!("did you mean `{near}`?"),
             None if self.workflow.input_schema.is_some() => {
@@ -334,11 +343,15 @@ impl<'w> Known<'w> {
         issue.hint(hint)
     }
 
+    fn nearest<'n>(&self, name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+        if self.wants_hints.get() { fields::nearest(name, known) } else { None }
+    }
+
     fn workflow_input(&self, used: &Use, key: &Arc<str>, is_asked: bool) -> Option<Issue> {
         if is_asked || !self.is_input_closed || self.inputs.contains(key) {
             return None;
         }
-        let near = fields::nearest(key, self.inputs.iter().map(|input| &**input));
+        let near = self.nearest(key, self.inputs.iter().map(|input| &**input));
         let hint = near.map(|near| format!("did you mean `{near}`?"));
         let _ = used;
         Some(Issue::warning(Code::UnknownName, format!("`inputSchema` knows no `{key}`")).maybe_hint(hint))
@@ -360,6 +373,11 @@ impl<'w> Known<'w> {
             .hint(format!("the workflow's input is `workflow.input.{key}`, or just `{key}`")),
         )
     }
+}
+
+/// Only functions that exist can be called.
+fn is_function(name: &str) -> bool {
+    Expression::parse(&format!("{name}()")).is_ok()
 }
 
 fn properties(schema: Option<&Value>) -> impl Iterator<Item = Arc<str>> {

@@ -308,20 +308,21 @@ impl Reader<'_> {
             return Some(*id);
         }
         let elsewhere = self.addresses.get(&name).and_then(|list| list.first()).cloned();
-        let near =
-            if self.is_full() { None } else { fields::nearest(&name, names.keys().map(|name| &**name)) };
+        let wants_hints = self.wants_hints();
+        let near = if wants_hints { fields::nearest(&name, names.keys().map(|name| &**name)) } else { None };
         let hint = match (elsewhere, near) {
             (Some(address), _) => {
                 format!("`{address}` is in another list, and a transition never leaves its list")
             }
             (None, Some(near)) => format!("did you mean `{near}`?"),
             (None, None) if &*name == "end" && key != "start" => "write `end: true` to end".to_owned(),
-            (None, None) => {
+            (None, None) if wants_hints => {
                 let mut known: Vec<&str> = names.keys().map(|name| &**name).collect();
                 known.sort_unstable();
                 known.truncate(12);
                 format!("there are: {}", known.join(", "))
             }
+            (None, None) => "name a state of the same list".to_owned(),
         };
         let place = if prefix.is_empty() {
             "the workflow".to_owned()

@@ -20,6 +20,7 @@ use crate::Workflow;
 use crate::check;
 use crate::fields;
 use crate::yaml::Data;
+use crate::yaml::MAX_BYTES;
 use crate::yaml::Node;
 
 /// Names of workflows, states and branches have no more characters than this.
@@ -68,6 +69,13 @@ impl Reader<'_> {
             .collect();
         let addresses = states.iter().map(|state| (state.address.clone(), state.id)).collect();
         let definition = to_value(root);
+        // What is stored is read again, by the same bounds.
+        let size = definition.to_string().len();
+        if size > MAX_BYTES {
+            let issue = Issue::error(Code::YamlLimit, format!("the definition has {size} bytes as JSON"))
+                .expected(format!("at most {MAX_BYTES} bytes"));
+            self.report(root, issue);
+        }
         let hash = hash(&definition);
         let mut workflow = Workflow {
             id: id.unwrap_or_default(),
