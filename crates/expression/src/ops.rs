@@ -68,6 +68,11 @@ impl Interp<'_> {
             self.heap.list_mut(*list)?.extend(more);
             return Ok(old);
         }
+        if let (BinOp::Add, Data::Array(_)) = (op, &old.data) {
+            // What was read cannot change; the name gets a list of its own.
+            let items = self.joined(&old, value)?;
+            return self.heap.list(&mut self.meter, items);
+        }
         if let (BinOp::BitOr, Data::Dict(dict)) = (op, &old.data)
             && value.data.type_name() == "dict"
         {

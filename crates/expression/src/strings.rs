@@ -310,7 +310,8 @@ fn window(text: &str, start: Option<i64>, stop: Option<i64>) -> Option<(usize, &
     }
     let len = text.chars().count();
     let first = start.unwrap_or(0);
-    if first > i64::try_from(len).unwrap_or(i64::MAX) {
+    // A start past the end finds nothing; beside a bound from the end it is kept inside, as in the `starlark` crate.
+    if stop.is_none_or(|stop| stop >= 0) && first > i64::try_from(len).unwrap_or(i64::MAX) {
         return None;
     }
     let (start, stop) =
