@@ -4,8 +4,11 @@
 //! dialect is a second folder like this one.
 
 mod action;
+mod approval;
 mod composite;
+mod leaf;
 mod normalise;
+mod retry;
 mod state;
 mod survey;
 mod text;
@@ -36,7 +39,7 @@ use crate::yaml::Entry;
 use crate::yaml::Node;
 use crate::yaml::Number;
 
-pub(crate) use action::DEFAULT_APPROVAL_DEADLINE;
+pub(crate) use approval::DEFAULT_APPROVAL_DEADLINE;
 pub(crate) use normalise::shape;
 pub(crate) use normalise::to_value;
 pub(crate) use survey::items;
@@ -81,6 +84,11 @@ pub fn parse(source: &str, options: &Options<'_>) -> Parsed {
     issues.dedup_by(|b, a| (a.code, &a.path, &a.message) == (b.code, &b.path, &b.message));
     let is_valid = !issues.iter().any(Issue::is_error);
     issues.truncate(MAX_ISSUES);
+    // The end of a file may count as the line behind its last.
+    let lines = u32::try_from(source.split('\n').count()).unwrap_or(u32::MAX);
+    for issue in &mut issues {
+        issue.line = issue.line.clamp(1, lines);
+    }
     Parsed { workflow: workflow.filter(|_| is_valid), issues }
 }
 

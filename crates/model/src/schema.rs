@@ -62,6 +62,7 @@ pub struct SchemaError {
 /// Schemas in a schema, and bytes of one pattern.
 const MAX_SUBSCHEMAS: usize = 20_000;
 const MAX_PATTERN: usize = 4_096;
+const MAX_PATTERNS: usize = 256;
 /// Subschemas that one place of a value is held against.
 const MAX_COST: u64 = 10_000;
 /// Schemas nest no deeper; a value that is validated may.
@@ -75,7 +76,8 @@ const MAX_DEFAULT_DEPTH: usize = 64;
 impl Schema {
     /// Compiles a schema.
     pub fn compile(raw: &Value) -> Result<Self, SchemaError> {
-        let mut bounds = Bounds { raw, subschemas: 0, has_defaults: false, costs: HashMap::new() };
+        let mut bounds =
+            Bounds { raw, subschemas: 0, patterns: 0, has_defaults: false, costs: HashMap::new() };
         bounds.walk(raw, &mut String::new(), 0)?;
         bounds.cost("", raw, 0)?;
         let has_defaults = bounds.has_defaults;
@@ -200,6 +202,7 @@ pub(crate) fn resolve<'v>(root: &'v Value, reference: &str) -> Option<&'v Value>
 struct Bounds<'v> {
     raw: &'v Value,
     subschemas: usize,
+    patterns: usize,
     has_defaults: bool,
     /// Cost by address of the subschema; `None` while it is being counted.
     costs: HashMap<*const Object, Option<u64>>,
@@ -211,6 +214,9 @@ impl Bounds<'_> {
         let refuse = |message: String, path: &str| Err(SchemaError { path: path.to_owned(), message });
         if depth > MAX_SCHEMA_DEPTH || self.subschemas > MAX_SUBSCHEMAS {
             return refuse("the schema is too large or too deep".to_owned(), path);
+        }
+        if self.patterns > MAX_PATTERNS {
+            return refuse(format!("the schema has more than {MAX_PATTERNS} patterns"), path);
         }
         let length = path.len();
         match value {
@@ -234,6 +240,8 @@ impl Bounds<'_> {
                         {
                             return refuse(format!("a pattern is longer than {MAX_PATTERN} bytes"), path);
                         }
+                        ("pattern", Value::String(_)) => self.patterns += 1,
+                        ("patternProperties", Value::Object(patterns)) => self.patterns += patterns.len(),
                         ("default", _) => self.has_defaults = true,
                         _ => {}
                     }

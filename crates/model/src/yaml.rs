@@ -107,6 +107,9 @@ pub(crate) fn parse<'s>(source: &'s str, file: &str) -> Result<Document<'s>, Vec
         ]);
     }
     let source = source.strip_prefix('\u{feff}').unwrap_or(source);
+    if let Some(issue) = lone_carriage_return(source) {
+        return Err(vec![issue]);
+    }
     let is_json = std::path::Path::new(file).extension().is_some_and(|e| e.eq_ignore_ascii_case("json"));
     let mut root = if is_json {
         json::parse(source)?
@@ -120,6 +123,17 @@ pub(crate) fn parse<'s>(source: &'s str, file: &str) -> Result<Document<'s>, Vec
     number(&mut root, 0, Step::Root, &mut parents);
     let checkpoints = source.char_indices().step_by(CHECKPOINT).map(|(byte, _)| byte).collect();
     Ok(Document { source, checkpoints, root, parents })
+}
+
+/// YAML takes a lone carriage return for the end of a line, nothing else does: places would point nowhere.
+fn lone_carriage_return(source: &str) -> Option<Issue> {
+    let at = source.match_indices('\r').find(|(at, _)| source.as_bytes().get(at + 1) != Some(&b'\n'))?.0;
+    let before = source.get(..at)?;
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next()?.chars().count() + 1;
+    let (line, column) = (u32::try_from(line).unwrap_or(1), u32::try_from(column).unwrap_or(1));
+    let issue = Issue::error(Code::YamlSyntax, "a carriage return without a line feed");
+    Some(issue.hint("end lines with a line feed").at(line, column))
 }
 
 fn number(node: &mut Node, parent: u32, step: Step, parents: &mut Vec<(u32, Step)>) {

@@ -307,7 +307,7 @@ impl<'w> Known<'w> {
             // `ctx.get("x")`: the root key itself is asked for.
             _ if used.optional && keys.is_empty() && &*used.name == "ctx" => None,
             // `sorted(x, key=len)`: a function as a value.
-            _ if used.kind == UseKind::Name && &*used.name == &**name && is_function(name) => None,
+            _ if used.kind == UseKind::Name && used.name == *name && is_function(name) => None,
             (key, _) => Some(self.unknown(used, key)),
         }
     }

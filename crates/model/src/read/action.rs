@@ -1,4 +1,4 @@
-//! Operations: which action, what it is asked, how it is attempted; and approvals.
+//! Operations: which action, and what it is asked.
 
 use std::sync::Arc;
 
@@ -21,15 +21,11 @@ use super::text::PLAIN;
 use super::to_value;
 use crate::Action;
 use crate::Agent;
-use crate::Approval;
 use crate::Code;
 use crate::Issue;
 use crate::Kind;
 use crate::Millis;
-use crate::OnReject;
-use crate::OnTimeout;
 use crate::Operation;
-use crate::Retry;
 use crate::fields;
 use crate::fields::ActionName;
 use crate::fields::Type;
@@ -37,13 +33,6 @@ use crate::yaml::Data;
 use crate::yaml::Entry;
 use crate::yaml::Node;
 use crate::yaml::Number;
-
-/// How long an approval waits unless its file says otherwise.
-pub(crate) const DEFAULT_APPROVAL_DEADLINE: Millis = Millis(3_600_000);
-const DEFAULT_ATTEMPTS: i64 = 3;
-const MAX_ATTEMPTS: i64 = 1_000;
-const DEFAULT_BACKOFF: Millis = Millis(1_000);
-const DEFAULT_MAX_BACKOFF: Millis = Millis(300_000);
 
 /// A state whose action's own fields all stand beside each other, and what is left of its `input`.
 struct Lifted {
@@ -389,243 +378,6 @@ impl Reader<'_> {
         }
         request.build()
     }
-
-    /// `retry` and `atMostOnce`. The outer `None`: it cannot be read.
-    fn attempts(&mut self, node: &Node) -> (Option<Vec<Retry>>, bool) {
-        let at_most_once = self.boolean(node, "atMostOnce").unwrap_or(false);
-        let Some(retry) = node.get("retry") else { return (Some(Vec::new()), at_most_once) };
-        if !matches!(retry.data, Data::Map(_) | Data::List(_)) {
-            self.wrong_type(
-                retry,
-                "retry",
-                "a mapping like `{maxAttempts: 3, backoffSeconds: 5}`, or a list of them",
-            );
-            return (None, at_most_once);
-        }
-        let mut rules = Vec::new();
-        let mut seen: Vec<Arc<str>> = Vec::new();
-        let mut is_whole = true;
-        for rule in one_or_each(Some(retry)) {
-            match self.retry(rule, &mut seen) {
-                Some(rule) => rules.push(rule),
-                None => is_whole = false,
-            }
-        }
-        (is_whole.then_some(rules), at_most_once)
-    }
-
-    fn retry(&mut self, node: &Node, seen: &mut Vec<Arc<str>>) -> Option<Retry> {
-        if !matches!(node.data, Data::Map(_)) {
-            self.wrong_type(node, "a retry rule", "a mapping like `{maxAttempts: 3, backoffSeconds: 5}`");
-            return None;
-        }
-        let before = self.errors();
-        let max_attempts = self.integer(node, "maxAttempts", 1, MAX_ATTEMPTS, Code::BadRetry);
-        let backoff = self.duration(node, "backoffSeconds").unwrap_or(DEFAULT_BACKOFF);
-        let exponential =
-            self.word(node, "backoff", &[("fixed", false), ("exponential", true)]).unwrap_or(false);
-        let max_backoff = self.duration(node, "maxBackoffSeconds");
-        if let (Some(max), Some(place)) = (max_backoff, node.get("maxBackoffSeconds"))
-            && max < backoff
-        {
-            let issue = Issue::error(
-                Code::BadRetry,
-                "no pause may be longer than `maxBackoffSeconds`, but the first is",
-            )
-            .hint("make it at least `backoffSeconds`");
-            self.report(place, issue);
-        }
-        let jitter = match node.get("jitter").map(|node| (node, &node.data)) {
-            None => 0.0,
-            Some((_, Data::Number(_, number))) if share(number).is_some() => share(number).unwrap_or(0.0),
-            Some((place, _)) => {
-                let issue =
-                    Issue::error(Code::BadRetry, "`jitter` is the share of a pause that may be taken off")
-                        .expected("a number from 0 to 1")
-                        .actual(place.type_name());
-                self.report(place, issue);
-                0.0
-            }
-        };
-        let retry_on = match node.get("retryOn") {
-            Some(list) => Some(self.error_types(list, "retryOn", Code::BadRetry, seen)?),
-            None => None,
-        };
-        (self.errors() == before).then_some(Retry {
-            max_attempts: u32::try_from(max_attempts.unwrap_or(DEFAULT_ATTEMPTS)).unwrap_or(1),
-            backoff,
-            exponential,
-            max_backoff: max_backoff.unwrap_or(DEFAULT_MAX_BACKOFF.max(backoff)),
-            jitter,
-            retry_on,
-        })
-    }
-
-    /// A list of error types, none of which an earlier list has taken.
-    pub(super) fn error_types(
-        &mut self,
-        list: &Node,
-        key: &str,
-        code: Code,
-        seen: &mut Vec<Arc<str>>,
-    ) -> Option<Vec<Arc<str>>> {
-        let mut types = Vec::new();
-        if matches!(list.data, Data::Map(_)) {
-            self.wrong_type(list, key, "a list of error types (texts)");
-            return None;
-        }
-        for item in one_or_each(Some(list)) {
-            let word = self.as_text(item, key)?;
-            if &*word == "retry_exhausted" {
-                let issue = Issue::error(code, "`retry_exhausted` is never seen here").hint(
-                    "it is the type of an uncaught error; name the type that the last attempt fails with",
-                );
-                self.report(item, issue);
-                return None;
-            }
-            if seen.contains(&word) {
-                let issue = Issue::error(code, format!("`{word}` is taken already, so this never applies"))
-                    .hint("name each error type once");
-                self.report(item, issue);
-                return None;
-            }
-            seen.push(word.clone());
-            types.push(word);
-        }
-        if types.is_empty() {
-            let issue = Issue::error(code, format!("`{key}` names no error type, so this never applies"))
-                .hint("leave it out to apply to all");
-            self.report(list, issue);
-            return None;
-        }
-        Some(types)
-    }
-
-    fn errors(&self) -> usize {
-        self.issues.iter().filter(|issue| issue.is_error()).count()
-    }
-
-    fn approval(&mut self, reading: &Reading<'_>, own: &Node) -> Option<Approval> {
-        let before = self.errors();
-        let message = self.required(own, "message", "an approval", "what is asked");
-        let message = message.and_then(|message| self.template(message, "message", PLAIN));
-        let title = own.get("title").and_then(|title| self.template(title, "title", PLAIN));
-        let summary_path = self.path_read(own, "summaryPath");
-        let (approvers, people) = self.approvers(own);
-        let quorum = self.integer(own, "quorum", 1, 1_000, Code::BadQuorum).unwrap_or(1);
-        if let (Some(people), Some(place)) = (people, own.get("quorum"))
-            && usize::try_from(quorum).is_ok_and(|quorum| quorum > people)
-        {
-            let issue =
-                Issue::error(Code::BadQuorum, format!("`quorum` is {quorum}, and only {people} may approve"))
-                    .hint("name more approvers, or lower the quorum");
-            self.report(place, issue);
-        }
-        let separation_of_duties = self.boolean(own, "separationOfDuties").unwrap_or(false);
-        let deadline = self.timeout(own).unwrap_or(DEFAULT_APPROVAL_DEADLINE);
-        let on_reject = self.outcome(
-            reading,
-            own,
-            "onReject",
-            &[("fail", OnReject::Fail), ("cancel", OnReject::Cancel)],
-            OnReject::Goto,
-        );
-        let on_timeout = self.outcome(
-            reading,
-            own,
-            "onTimeout",
-            &[("fail", OnTimeout::Fail), ("approve", OnTimeout::Approve), ("reject", OnTimeout::Reject)],
-            OnTimeout::Goto,
-        );
-        let form_schema = self.schema(own, "formSchema");
-        (self.errors() == before).then_some(Approval {
-            message: message?,
-            title,
-            summary_path,
-            approvers,
-            quorum: u32::try_from(quorum).unwrap_or(1),
-            separation_of_duties,
-            deadline,
-            on_reject: on_reject.unwrap_or(OnReject::Fail),
-            on_timeout: on_timeout.unwrap_or(OnTimeout::Fail),
-            form_schema,
-        })
-    }
-
-    /// The approvers, and how many people they are if that is known.
-    fn approvers(&mut self, own: &Node) -> (Vec<expression::Template>, Option<usize>) {
-        let Some(node) = own.get("approvers") else { return (Vec::new(), None) };
-        let Data::List(items) = &node.data else {
-            self.wrong_type(
-                node,
-                "approvers",
-                "a list of texts: `[\"user:alice@example.com\", \"team:platform\"]`",
-            );
-            return (Vec::new(), None);
-        };
-        if items.is_empty() {
-            self.bad_value(
-                node,
-                "nobody may decide".to_owned(),
-                "name somebody, or leave `approvers` out: anyone may",
-            );
-        }
-        let mut people = Some(std::collections::BTreeSet::new());
-        let mut templates = Vec::new();
-        for item in items {
-            let Some(text) = self.as_text(item, "approvers") else { continue };
-            let is_template = text.contains("{{") || text.contains("${");
-            let is_person = text.strip_prefix("user:").is_some_and(|name| !name.is_empty());
-            let is_team = text.strip_prefix("team:").is_some_and(|name| !name.is_empty());
-            if !is_template && !is_person && !is_team {
-                self.bad_value(item, format!("`{text}` is nobody"), "write `user:NAME` or `team:NAME`");
-            }
-            match &mut people {
-                Some(set) if is_person && !is_template => {
-                    set.insert(text.to_string());
-                }
-                _ => people = None,
-            }
-            templates.extend(self.template(item, "approvers", PLAIN));
-        }
-        (templates, people.map(|set| set.len()))
-    }
-
-    /// One of the words, or a state. The words win; a state so named makes it unclear.
-    fn outcome<T: Copy>(
-        &mut self,
-        reading: &Reading<'_>,
-        own: &Node,
-        key: &str,
-        words: &[(&str, T)],
-        goto: impl Fn(crate::StateId) -> T,
-    ) -> Option<T> {
-        let node = own.get(key)?;
-        let text = self.as_text(node, key)?;
-        if let Some((word, value)) = words.iter().find(|(word, _)| *word == &*text) {
-            if reading.around.names.contains_key(*word) {
-                let issue = Issue::error(
-                    Code::ReservedName,
-                    format!("`{key}: {word}` could mean the state `{word}`"),
-                )
-                .hint("here it is a word of its own: give the state another name");
-                self.report(node, issue);
-                return None;
-            }
-            return Some(*value);
-        }
-        if !reading.around.names.contains_key(&text)
-            && let Some(near) = fields::nearest(&text, words.iter().map(|(word, _)| *word))
-        {
-            let list = words.iter().map(|(word, _)| format!("`{word}`")).collect::<Vec<_>>().join(", ");
-            let issue = Issue::error(Code::UnknownTarget, format!("`{key}`: there is no state `{text}`"))
-                .expected(format!("{list}, or a state of the same list"))
-                .hint(format!("did you mean `{near}`?"));
-            self.report(node, issue);
-            return None;
-        }
-        self.target(node, key, reading.around.names, reading.around.prefix).map(goto)
-    }
 }
 
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
@@ -712,16 +464,6 @@ fn is_short(state: &Node) -> bool {
 fn names_property(agent: &Agent, key: &str) -> bool {
     let properties = agent.input_schema.as_ref().and_then(|schema| schema.raw().get("properties"));
     properties.is_some_and(|properties| properties.get(key).is_some())
-}
-
-#[allow(clippy::cast_precision_loss)]
-fn share(number: &Number) -> Option<f64> {
-    let value = match number {
-        Number::Int(number) => *number as f64,
-        Number::Float(number) => *number,
-        Number::Big(_) => return None,
-    };
-    (0.0..=1.0).contains(&value).then_some(value)
 }
 
 /// `2xx`.

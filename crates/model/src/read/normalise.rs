@@ -201,7 +201,11 @@ impl Normaliser<'_> {
         }
         let issue = Issue::error(Code::UnknownField, format!("{what} has no field `{}`", shorten(key)));
         let snake = key.contains('_');
+        let is_switch = what.contains("`switch`") && matches!(key, "next" | "transition" | "end");
         let hint = match fields::nearest(key, fields::spellings(groups)) {
+            _ if is_switch => {
+                "a switch goes on by its `conditions`, and by `defaultNext` when none holds".to_owned()
+            }
             Some(near) if snake => format!("did you mean `{}`?", fields::to_snake(near)),
             Some(near) => format!("did you mean `{near}`?"),
             None => match fields::owners(key).as_slice() {

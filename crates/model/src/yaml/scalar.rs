@@ -43,7 +43,7 @@ pub(super) fn number(text: &str) -> Option<Result<Number, &'static str>> {
         return radix(rest, 8);
     }
     if digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Some(Ok(integer(negative, digits)));
+        return Some(integer(negative, digits));
     }
     if !is_float(digits) {
         return None;
@@ -60,11 +60,15 @@ fn radix(digits: &str, radix: u32) -> Option<Result<Number, &'static str>> {
 }
 
 /// Leading zeros are decimal in YAML 1.2.
-fn integer(negative: bool, digits: &str) -> Number {
+fn integer(negative: bool, digits: &str) -> Result<Number, &'static str> {
     let trimmed = digits.trim_start_matches('0');
     let trimmed = if trimmed.is_empty() { "0" } else { trimmed };
     let text = if negative && trimmed != "0" { format!("-{trimmed}") } else { trimmed.to_owned() };
-    text.parse().map_or_else(|_| Number::Big(Arc::from(text)), Number::Int)
+    match (text.parse(), text.parse::<i128>()) {
+        (Ok(number), _) => Ok(Number::Int(number)),
+        (Err(_), Ok(_)) => Ok(Number::Big(Arc::from(text))),
+        (Err(_), Err(_)) => Err("an integer beyond 128 bits"),
+    }
 }
 
 /// `(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`

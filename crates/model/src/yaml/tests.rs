@@ -110,6 +110,8 @@ fn a_character_of_a_text_is_found_in_every_style() {
 #[test]
 fn everything_is_bounded() {
     assert_eq!(codes(&"a".repeat(MAX_BYTES + 1), "a.yaml"), [(Code::YamlLimit, 1, 1)]);
+    assert_eq!(codes("a: 1\rb: 2", "a.yaml"), [(Code::YamlSyntax, 1, 5)]);
+    assert_eq!(codes(&format!("a: {}", "9".repeat(40)), "a.yaml"), [(Code::NotJson, 1, 4)]);
     for source in [
         "[".repeat(50_000),
         "- ".repeat(50_000),
@@ -122,8 +124,9 @@ fn everything_is_bounded() {
             assert!(matches!(issues[0].code, Code::YamlLimit | Code::YamlSyntax), "{issues:?}");
         }
     }
-    let merges: String =
-        (0..500).map(|i| format!("a{i}: &a{i} {{<<: [{}], k{i}: 1}}\n", aliases(i))).collect();
+    let merges: Vec<String> =
+        (0..500).map(|i| format!("a{i}: &a{i} {{<<: [{}], k{i}: 1}}", aliases(i))).collect();
+    let merges = merges.join("\n");
     assert_eq!(codes(&merges, "a.yaml")[0].0, Code::YamlLimit);
 }
 
