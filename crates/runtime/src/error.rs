@@ -85,7 +85,10 @@ impl Error {
 
     /// Whether it will be the same next time: the scope cannot be loaded.
     pub(crate) fn is_lasting(&self) -> bool {
-        matches!(self, Self::Journal(_) | Self::Missing { .. } | Self::Definition { .. } | Self::Unencodable { .. })
+        matches!(
+            self,
+            Self::Journal(_) | Self::Missing { .. } | Self::Definition { .. } | Self::Unencodable { .. }
+        )
     }
 }
 
@@ -121,7 +124,9 @@ pub enum StartError {
         found: &'static str,
     },
     /// The same key or id was used for another workflow or another input.
-    #[error("run {run} was started under the same key with another workflow or input; use a new key for a new run")]
+    #[error(
+        "run {run} was started under the same key with another workflow or input; use a new key for a new run"
+    )]
     KeyReused {
         /// The run that has the key.
         run: RunId,
@@ -319,7 +324,9 @@ pub enum RegisterError {
         issues: Vec<model::Issue>,
     },
     /// The same id and version exists with other content.
-    #[error("version {version} of `{id}` exists with other content; give it another version, or ask for a new one")]
+    #[error(
+        "version {version} of `{id}` exists with other content; give it another version, or ask for a new one"
+    )]
     VersionTaken {
         /// Its id.
         id: Arc<str>,

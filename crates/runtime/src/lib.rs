@@ -1,6 +1,9 @@
 //! Handlers and the drive loop of Stepwell, over ports that each home provides.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod error;
+pub mod memory;
 pub mod ports;
 mod view;
 

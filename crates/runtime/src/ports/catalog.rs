@@ -25,13 +25,27 @@ pub trait Catalog: Send + Sync + 'static {
     async fn register(&self, definition: Definition, new_version: bool) -> Result<Registered, StoreError>;
 
     /// The definition with this version, or without one the active one (the last registered, unless disabled).
-    async fn definition(&self, kind: DefinitionKind, id: &str, version: Option<&str>) -> Result<Option<Definition>, StoreError>;
+    async fn definition(
+        &self,
+        kind: DefinitionKind,
+        id: &str,
+        version: Option<&str>,
+    ) -> Result<Option<Definition>, StoreError>;
 
     /// The definition with this hash: what a run pinned.
-    async fn pinned(&self, kind: DefinitionKind, id: &str, hash: &str) -> Result<Option<Definition>, StoreError>;
+    async fn pinned(
+        &self,
+        kind: DefinitionKind,
+        id: &str,
+        hash: &str,
+    ) -> Result<Option<Definition>, StoreError>;
 
     /// Active definitions, by id.
-    async fn definitions(&self, kind: DefinitionKind, page: &PageRequest) -> Result<Page<Definition>, StoreError>;
+    async fn definitions(
+        &self,
+        kind: DefinitionKind,
+        page: &PageRequest,
+    ) -> Result<Page<Definition>, StoreError>;
 
     /// All versions of one definition, the newest first.
     async fn versions(&self, kind: DefinitionKind, id: &str) -> Result<Vec<Definition>, StoreError>;
@@ -50,14 +64,23 @@ pub trait Catalog: Send + Sync + 'static {
     async fn project(&self, summary: &RunSummary) -> Result<bool, StoreError>;
 
     /// Approvals, the oldest first.
-    async fn approvals(&self, filter: &ApprovalFilter, page: &PageRequest) -> Result<Page<ApprovalRow>, StoreError>;
+    async fn approvals(
+        &self,
+        filter: &ApprovalFilter,
+        page: &PageRequest,
+    ) -> Result<Page<ApprovalRow>, StoreError>;
 
     /// One approval of a run by its id ([`ApprovalRequested::id`]); not stale.
     async fn approval(&self, run: &RunId, id: &str) -> Result<Option<ApprovalRow>, StoreError>;
 
     /// Up to `limit` due entries at or before `until`, the earliest first (then by scope), above `after` (the last row of
     /// the page before; its `seq` does not matter).
-    async fn due(&self, until: Timestamp, after: Option<&DueRow>, limit: usize) -> Result<Vec<DueRow>, StoreError>;
+    async fn due(
+        &self,
+        until: Timestamp,
+        after: Option<&DueRow>,
+        limit: usize,
+    ) -> Result<Vec<DueRow>, StoreError>;
 
     /// Moves or removes entries, each if it still stands as given (same `seq` and same `at`); the others are left as they
     /// are. Only the sweeper calls this.

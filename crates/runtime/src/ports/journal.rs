@@ -30,7 +30,8 @@ pub trait Journal: Send + Sync + 'static {
 
     /// Appends `record` if the scope has exactly `record.seq - 1` records, and does the `extras` in the same
     /// transaction: all or nothing, durable when it answers.
-    async fn append(&self, scope: &ScopeKey, record: &Encoded, extras: Vec<Extra>) -> Result<(), AppendError>;
+    async fn append(&self, scope: &ScopeKey, record: &Encoded, extras: Vec<Extra>)
+    -> Result<(), AppendError>;
 
     /// Keeps a snapshot of the scope as of record `seq`. Never truth: losing or ignoring one changes nothing.
     async fn put_snapshot(&self, scope: &ScopeKey, seq: u64, body: Arc<[u8]>) -> Result<(), StoreError>;
@@ -40,7 +41,12 @@ pub trait Journal: Send + Sync + 'static {
 
     /// Up to `limit` paths of the run's scopes that have records, above `after`, in the order of their text. May be stale:
     /// a scope whose first record is very young may be missing.
-    async fn scopes(&self, run: &RunId, after: Option<&ScopePath>, limit: usize) -> Result<Vec<ScopePath>, StoreError>;
+    async fn scopes(
+        &self,
+        run: &RunId,
+        after: Option<&ScopePath>,
+        limit: usize,
+    ) -> Result<Vec<ScopePath>, StoreError>;
 
     /// The scopes of a run that wait for the signal `name` ([`Extra::Waiter`]).
     async fn waiters(&self, run: &RunId, name: &str) -> Result<Vec<WaiterRow>, StoreError>;
