@@ -393,10 +393,7 @@ impl Interp<'_> {
         }
         match found.or(default) {
             Some(value) => Ok(value),
-            None => Err(self.missing(&object, &key)).map_err(|mut fault| {
-                fault.message = fault.message.replace(crate::eval::OBJECT, "the value");
-                fault
-            }),
+            None => Err(self.missing(&object, &key)),
         }
     }
 

@@ -9,7 +9,8 @@
 //! data gives the same value and uses the same budget, on every machine, for ever. Secrets are recognised
 //! ([`SecretSlot`]) and never resolved here.
 //!
-//! Start reading at `expression.rs`.
+//! Start reading at `expression.rs`: a source is checked and parsed (`syntax.rs`), lowered (`lower.rs` to `ir.rs`), walked
+//! (`eval.rs`, over `val.rs`, paid for in `meter.rs`) and turned back into JSON (`freeze.rs`).
 
 // A fault is boxed where it is made, because it travels boxed.
 #![allow(clippy::unnecessary_box_returns)]
@@ -38,6 +39,7 @@ mod ops;
 mod path;
 mod reference;
 mod secret;
+mod statements;
 mod strings;
 mod syntax;
 mod template;

@@ -63,9 +63,7 @@ impl Source {
         }
         let mut parsed = String::with_capacity(self.text.len());
         for line in self.text.split_inclusive('\n') {
-            let blank = line.trim_matches([' ', '\r', '\n']).is_empty();
-            let cut = if blank { line.len() - line.trim_start_matches(' ').len() } else { self.indent };
-            parsed.push_str(line.get(cut..).unwrap_or(line));
+            parsed.push_str(line.get(cut(line, self.indent)..).unwrap_or(line));
         }
         parsed
     }
@@ -110,15 +108,13 @@ pub(crate) struct Offsets {
 impl Offsets {
     fn new(source: &Source) -> Self {
         let mut lines = Vec::new();
-        let (mut at, mut cut) = (0, 0);
+        let (mut at, mut removed) = (0, 0);
         if source.wrap == 0 {
             for line in source.text.split_inclusive('\n') {
-                let blank = line.trim_matches([' ', '\r', '\n']).is_empty();
-                let indent =
-                    if blank { line.len() - line.trim_start_matches(' ').len() } else { source.indent };
-                cut += indent;
-                lines.push((at, cut));
-                at += line.len() - indent;
+                let cut = cut(line, source.indent);
+                removed += cut;
+                lines.push((at, removed));
+                at += line.len() - cut;
             }
         }
         Self { wrap: source.wrap, lines }
@@ -133,11 +129,20 @@ impl Offsets {
 }
 
 fn common_indent(text: &str) -> usize {
-    text.lines()
-        .filter(|line| !line.trim().is_empty())
-        .map(|line| line.len() - line.trim_start_matches(' ').len())
-        .min()
-        .unwrap_or(0)
+    text.split_inclusive('\n').filter(|line| !is_blank(line)).map(spaces).min().unwrap_or(0)
+}
+
+fn is_blank(line: &str) -> bool {
+    line.trim_matches([' ', '\r', '\n']).is_empty()
+}
+
+fn spaces(line: &str) -> usize {
+    line.len() - line.trim_start_matches(' ').len()
+}
+
+/// How many bytes are taken off a line where this indentation is common; a blank line may have less.
+fn cut(line: &str, indent: usize) -> usize {
+    if is_blank(line) { spaces(line) } else { spaces(line).min(indent) }
 }
 
 /// Parses, or says what is wrong and where in the text as written.
