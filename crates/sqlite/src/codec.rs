@@ -108,8 +108,9 @@ pub(crate) fn to_place(list: char, cursor: &str) -> Result<String, StoreError> {
 
 /// The row id that a cursor of the list `list` names.
 pub(crate) fn to_row(list: char, cursor: &str) -> Result<i64, StoreError> {
-    let place = to_place(list, cursor)?;
-    place
-        .parse()
-        .map_err(|_| permanent(code::CURSOR_INVALID, "this is no cursor of this list: begin without one"))
+    to_place(list, cursor)?.parse().map_err(|_| no_such_place())
+}
+
+pub(crate) fn no_such_place() -> StoreError {
+    permanent(code::CURSOR_INVALID, "this is no cursor of this list: begin without one")
 }

@@ -71,15 +71,17 @@ CREATE TABLE waiters (
 CREATE INDEX waiters_by_run ON waiters (run, signal);
 
 CREATE TABLE approvals (
-    id       INTEGER PRIMARY KEY,
-    run      INTEGER NOT NULL,
-    approval TEXT NOT NULL,
-    pending  INTEGER NOT NULL,
-    row      TEXT NOT NULL,
+    id           INTEGER PRIMARY KEY,
+    run          INTEGER NOT NULL,
+    approval     TEXT NOT NULL,
+    requested_at INTEGER NOT NULL,
+    pending      INTEGER NOT NULL,
+    row          TEXT NOT NULL,
     UNIQUE (run, approval)
 );
-CREATE INDEX approvals_by_run ON approvals (run);
-CREATE INDEX approvals_pending ON approvals (pending) WHERE pending;
+CREATE INDEX approvals_by_time ON approvals (requested_at);
+CREATE INDEX approvals_by_run ON approvals (run, requested_at);
+CREATE INDEX approvals_pending ON approvals (requested_at) WHERE pending;
 
 CREATE TABLE definitions (
     id            INTEGER PRIMARY KEY,

@@ -29,36 +29,35 @@ pub(super) fn register(
 ) -> Result<Registered, Failure> {
     let connection = session.connection;
     let (kind, name) = (definition.kind, &*definition.id);
-    let same = |version: &str| by_version(connection, kind, name, version);
-    let Some(asked) = definition.version.as_deref() else {
-        // Without a version the content is the version: known content keeps the one it was given.
-        if let Some(standing) = find(
-            connection,
-            "",
-            "d.kind = ?1 AND d.name = ?2 AND d.hash = ?3",
-            params![number(kind), name, &*definition.hash],
-        )? {
+    // Known content keeps the version it was given, also one that was made beside the version asked for (`1.0+2`).
+    let sql = format!("{SELECT} WHERE d.kind = ?1 AND d.name = ?2 AND d.hash = ?3 ORDER BY d.id DESC");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let same = statement.query_map(params![number(kind), name, &*definition.hash], read)?;
+    for standing in same {
+        let standing = standing?;
+        if definition.version.as_deref().is_none_or(|asked| is_version(&standing.1, asked)) {
             return activate(connection, standing).map(Registered::Unchanged);
         }
-        let mut next = 1_u64;
-        while same(&next.to_string())?.is_some() {
-            next += 1;
-        }
-        return create(connection, definition, &next.to_string()).map(Registered::Created);
-    };
-    let mut version = asked.to_owned();
+    }
+    let standing = |version: &str| by_version(connection, kind, name, version);
+    let asked = definition.version.as_deref();
+    let mut version = asked.unwrap_or("1").to_owned();
     let mut next = 2_u64;
-    while let Some((row, standing)) = same(&version)? {
-        if standing.hash == definition.hash {
-            return activate(connection, (row, standing)).map(Registered::Unchanged);
+    while let Some((_, taken)) = standing(&version)? {
+        if asked.is_some() && !new_version {
+            return Ok(Registered::VersionTaken(taken));
         }
-        if !new_version {
-            return Ok(Registered::VersionTaken(standing));
-        }
-        version = format!("{asked}+{next}");
+        version = asked.map_or_else(|| next.to_string(), |asked| format!("{asked}+{next}"));
         next += 1;
     }
     create(connection, definition, &version).map(Registered::Created)
+}
+
+/// Whether it was registered as the version `asked`: that itself, or one made beside it.
+fn is_version(definition: &Definition, asked: &str) -> bool {
+    let made = |rest: &str| rest.strip_prefix('+').is_some_and(|count| count.parse::<u64>().is_ok());
+    let rest = definition.version.as_deref().and_then(|version| version.strip_prefix(asked));
+    rest.is_some_and(|rest| rest.is_empty() || made(rest))
 }
 
 fn create(connection: &Connection, definition: &Definition, version: &str) -> Result<Definition, Failure> {
@@ -76,14 +75,12 @@ fn create(connection: &Connection, definition: &Definition, version: &str) -> Re
     activate(connection, (row, stored))
 }
 
-/// Makes it the active one. A definition that is disabled stays so.
+/// Makes it the active one, and enables it.
 fn activate(connection: &Connection, (row, definition): (i64, Definition)) -> Result<Definition, Failure> {
     let sql = "INSERT INTO active (kind, name, definition, disabled) VALUES (?1, ?2, ?3, 0) \
-               ON CONFLICT (kind, name) DO UPDATE SET definition = excluded.definition RETURNING disabled";
-    let disabled = connection
-        .prepare_cached(sql)?
-        .query_row(params![number(definition.kind), &*definition.id, row], |row| row.get(0))?;
-    Ok(Definition { disabled, ..definition })
+               ON CONFLICT (kind, name) DO UPDATE SET definition = excluded.definition, disabled = 0";
+    connection.prepare_cached(sql)?.execute(params![number(definition.kind), &*definition.id, row])?;
+    Ok(Definition { disabled: false, ..definition })
 }
 
 pub(super) fn get(
@@ -94,7 +91,12 @@ pub(super) fn get(
 ) -> Result<Option<Definition>, Failure> {
     let found = match version {
         Some(version) => by_version(connection, kind, id, version)?,
-        None => find(connection, ACTIVE, "a.kind = ?1 AND a.name = ?2", params![number(kind), id])?,
+        None => find(
+            connection,
+            ACTIVE,
+            "a.kind = ?1 AND a.name = ?2 AND NOT a.disabled",
+            params![number(kind), id],
+        )?,
     };
     Ok(found.map(|(_, definition)| definition))
 }
@@ -120,7 +122,9 @@ pub(super) fn list(
         Some(cursor) => codec::to_place(LIST, cursor)?,
         None => String::new(),
     };
-    let sql = format!("{SELECT} {ACTIVE} WHERE a.kind = ?1 AND a.name > ?2 ORDER BY a.name LIMIT ?3");
+    let sql = format!(
+        "{SELECT} {ACTIVE} WHERE a.kind = ?1 AND a.name > ?2 AND NOT a.disabled ORDER BY a.name LIMIT ?3"
+    );
     let mut statement = connection.prepare_cached(&sql)?;
     let wanted = codec::limit(page.limit).saturating_add(1);
     let mut items = statement

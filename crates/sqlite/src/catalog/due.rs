@@ -12,7 +12,6 @@ use rusqlite::Connection;
 use rusqlite::params;
 
 use crate::codec;
-use crate::journal::scope_id;
 use crate::session::Failure;
 use crate::session::Session;
 
@@ -22,25 +21,29 @@ pub(super) fn list(
     after: Option<&DueRow>,
     limit: usize,
 ) -> Result<Vec<DueRow>, Failure> {
-    // At the same time, the scopes stand in the order of their rows.
-    let (at, scope) = match after {
-        Some(row) => (codec::time(row.at), scope_id(connection, &row.scope)?.unwrap_or(i64::MAX)),
-        None => (i64::MIN, i64::MIN),
+    // The index gives them by time; only those of the same time are sorted.
+    let order = "scopes.due, runs.run, scopes.path";
+    let sql = format!(
+        "SELECT scopes.due, scopes.due_seq, scopes.due_visits, runs.run, scopes.path \
+         FROM scopes INDEXED BY scopes_by_due CROSS JOIN runs ON runs.id = scopes.run \
+         WHERE scopes.due <= ?1 AND scopes.due >= ?2 AND ({order}) > (?2, ?3, ?4) ORDER BY {order} LIMIT ?5"
+    );
+    let (at, run, path) = match after {
+        Some(row) => (codec::time(row.at), row.scope.run.as_str(), row.scope.path.as_str()),
+        None => (i64::MIN, "", ""),
     };
-    let sql = "SELECT scopes.due, scopes.due_seq, scopes.due_visits, runs.run, scopes.path \
-               FROM scopes INDEXED BY scopes_by_due JOIN runs ON runs.id = scopes.run \
-               WHERE scopes.due <= ?1 AND (scopes.due, scopes.id) > (?2, ?3) ORDER BY scopes.due, scopes.id LIMIT ?4";
-    let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map(params![codec::time(until), at, scope, codec::limit(limit)], |row| {
-        let run = RunId::new(row.get::<_, Arc<str>>(3)?);
-        let path = ScopePath::from_stored(row.get::<_, Arc<str>>(4)?);
-        Ok(DueRow {
-            at: codec::to_time(row.get(0)?),
-            scope: ScopeKey::new(run, path),
-            seq: codec::to_number(row.get(1)?),
-            visits: row.get(2)?,
-        })
-    })?;
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows =
+        statement.query_map(params![codec::time(until), at, run, path, codec::limit(limit)], |row| {
+            let run = RunId::new(row.get::<_, Arc<str>>(3)?);
+            let path = ScopePath::from_stored(row.get::<_, Arc<str>>(4)?);
+            Ok(DueRow {
+                at: codec::to_time(row.get(0)?),
+                scope: ScopeKey::new(run, path),
+                seq: codec::to_number(row.get(1)?),
+                visits: row.get(2)?,
+            })
+        })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 

@@ -14,7 +14,6 @@ use runtime::ports::RunSummary;
 use rusqlite::Connection;
 use rusqlite::OptionalExtension;
 use rusqlite::Row;
-use rusqlite::params;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -125,15 +124,16 @@ fn ids(connection: &Connection, filter: &RunFilter, below: i64, wanted: i64) -> 
 
 /// Writes the summary if the stored one is still the one it was made from.
 pub(super) fn project(session: &mut Session<'_>, summary: &RunSummary) -> Result<bool, Failure> {
-    let stored = match session.run(&summary.run)? {
-        Some(id) => session
-            .connection
-            .prepare_cached("SELECT revision, status FROM runs WHERE id = ?1")?
-            .query_row(params![id], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?)))?,
-        None => (0, None),
-    };
-    let is_over = stored.1.and_then(codec::to_status).is_some_and(RunStatus::is_terminal);
-    if stored.0 != codec::number(summary.revision) || is_over {
+    let Some(id) = session.run(&summary.run)? else { return Ok(false) };
+    let sql = "SELECT revision, status FROM runs WHERE id = ?1 AND status IS NOT NULL";
+    let stored = session
+        .connection
+        .prepare_cached(sql)?
+        .query_row([id], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)));
+    let Some((revision, status)) = stored.optional()? else { return Ok(false) };
+    if revision != codec::number(summary.revision)
+        || codec::to_status(status).is_none_or(RunStatus::is_terminal)
+    {
         return Ok(false);
     }
     session.write_summary(summary)?;
