@@ -210,6 +210,14 @@ proptest! {
     }
 }
 
+/// What noise once found.
+#[test]
+fn these_are_endured() {
+    for source in ["  a\n\u{2028}\n  b", "   x\n\t\n   y", "d = {}\nd.a += 1", "  1\r\n\r\n  2\r\n"] {
+        endure(source);
+    }
+}
+
 #[test]
 fn a_quick_try_gives_up_early_and_says_so() {
     let world = World::new();
