@@ -20,8 +20,12 @@ fuzz_target!(|data: &[u8]| {
         if let Some(workflow) = parsed.workflow {
             // What is stored is read again when a run goes on: it must be the same workflow.
             let definition = serde_json::to_string(&workflow.definition).expect("a definition is JSON");
-            let again = model::parse(&definition, &model::Options { file: "stored.json", ..model::Options::default() });
-            let again = again.workflow.unwrap_or_else(|| panic!("refused when read again: {:?}", again.issues));
+            let again = model::parse(
+                &definition,
+                &model::Options { file: "stored.json", ..model::Options::default() },
+            );
+            let again =
+                again.workflow.unwrap_or_else(|| panic!("refused when read again: {:?}", again.issues));
             assert_eq!(again.hash, workflow.hash);
         }
     }
