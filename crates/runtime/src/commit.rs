@@ -1,0 +1,192 @@
+//! One decision: made, appended, made known in this process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::Activity;
+use engine::Decision;
+use engine::Encoded;
+use engine::Env;
+use engine::Event;
+use engine::Scope;
+use engine::ScopeKey;
+use engine::Stimulus;
+use jiff::Timestamp;
+
+use crate::Runtime;
+use crate::error::Error;
+use crate::extras::Before;
+use crate::extras::extras;
+use crate::heads::Head;
+use crate::heads::Tended;
+use crate::ports::AppendError;
+use crate::ports::Extra;
+use crate::ports::StoreError;
+use crate::ports::StoreErrorKind;
+use crate::runtime::later;
+
+/// Pauses between tries of an append that the store could not take: some seconds in all. What was performed and cannot be
+/// recorded would have to be performed again.
+const PATIENCE: [Duration; 6] = [
+    Duration::from_millis(20),
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+];
+
+/// How a decision is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Manner {
+    /// The caller performs actions.
+    pub(crate) may_perform: bool,
+    /// Expressions get their full budget, off the async workers.
+    pub(crate) heavy: bool,
+}
+
+impl Runtime {
+    /// What the world looks like to a decision about this scope.
+    pub(crate) async fn env(&self, head: &Head, manner: Manner) -> Result<Env, Error> {
+        let now = self.now();
+        let claim_is_live_until = match head.scope.activity() {
+            Activity::Performing => self.alive_until(head, now).await?,
+            _ => None,
+        };
+        Ok(Env {
+            now,
+            worker: self.core.options.worker.clone(),
+            may_perform: manner.may_perform,
+            claim_is_live_until,
+            entropy: self.core.ports.ids.entropy(),
+            heavy: manner.heavy,
+        })
+    }
+
+    /// Until when the worker of the present claim counts as alive.
+    async fn alive_until(&self, head: &Head, now: Timestamp) -> Result<Option<Timestamp>, Error> {
+        let Some(claim) = head.scope.claim(&head.workflow) else { return Ok(None) };
+        let options = &self.core.options;
+        if *claim.worker == options.worker {
+            let runs = self.core.claims.is_running(head.key(), claim.seq);
+            return Ok(runs.then(|| later(now, options.lease)));
+        }
+        if options.exclusive {
+            return Ok(None);
+        }
+        let (seq, at) = (claim.seq, claim.at);
+        let lease = self.core.ports.journal.lease(head.key()).await?.filter(|lease| lease.claim == seq);
+        let until = lease.map_or_else(|| later(at, options.lease), |lease| lease.until);
+        Ok(Some(until).filter(|until| *until > now))
+    }
+
+    /// Decides; what may take long, off the async workers.
+    pub(crate) async fn decide(
+        &self,
+        head: &mut Head,
+        stimulus: Stimulus,
+        env: Env,
+    ) -> Result<Decision, Error> {
+        if !env.heavy {
+            return Ok(engine::decide(&mut head.scope, &head.workflow, stimulus, &env));
+        }
+        let placeholder = Scope::root(head.key().run.clone());
+        let mut scope = std::mem::replace(&mut head.scope, placeholder);
+        let workflow = head.workflow.clone();
+        let key = scope.key().clone();
+        let work = move || {
+            let decision = engine::decide(&mut scope, &workflow, stimulus, &env);
+            (scope, decision)
+        };
+        let (scope, decision) =
+            tokio::task::spawn_blocking(work).await.map_err(|_| Error::Aborted { scope: key })?;
+        head.scope = scope;
+        Ok(decision)
+    }
+
+    /// Appends what was decided. False when another writer was first: then the head is of no use any more.
+    pub(crate) async fn commit(
+        &self,
+        head: &mut Head,
+        before: Before,
+        events: Vec<Event>,
+        doorless: bool,
+    ) -> Result<bool, Error> {
+        let forked = events
+            .iter()
+            .any(|event| matches!(event, Event::Forked { .. } | Event::SubworkflowRequested { .. }));
+        let extras = extras(head, before, &events, doorless, self.now())?;
+        let key = head.key().clone();
+        let record = head
+            .scope
+            .seal(events, self.core.ports.ids.append())
+            .map_err(|error| Error::Unencodable { scope: key.clone(), reason: error.to_string() })?;
+        if !self.append(&key, &record, extras).await? {
+            return Ok(false);
+        }
+        head.appended(&record);
+        if forked {
+            head.tended = self.just_forked(head);
+        }
+        if head.scope.outcome().is_some() && key.path.is_root() && self.core.watchers.is_watched(&key.run) {
+            self.announce(head);
+        }
+        Ok(true)
+    }
+
+    /// Appends a record, as sure as can be. False when its number is taken by another.
+    pub(crate) async fn append(
+        &self,
+        key: &ScopeKey,
+        record: &Encoded,
+        extras: Vec<Extra>,
+    ) -> Result<bool, Error> {
+        let journal = &self.core.ports.journal;
+        let spare = extras.clone();
+        let mut result = journal.append(key, record, extras).await;
+        let mut patience = PATIENCE.iter();
+        loop {
+            let error = match result {
+                Ok(()) => return Ok(true),
+                Err(AppendError::Conflict(existing)) => return Ok(existing.append_id == record.append_id),
+                Err(AppendError::Store(error)) => error,
+            };
+            let Some(pause) = patience.next().filter(|_| error.kind != StoreErrorKind::Permanent) else {
+                return Err(error.into());
+            };
+            tracing::warn!(scope = %key, seq = record.seq, %error, "an append failed; trying again");
+            self.core.ports.clock.sleep(*pause).await;
+            result = match self.written(key, record, &error).await {
+                Ok(Some(ours)) => return Ok(ours),
+                Ok(None) => journal.append(key, record, spare.clone()).await,
+                Err(error) => Err(AppendError::Store(error)),
+            };
+        }
+    }
+
+    /// Whether an append whose answer was lost took effect: `Some(true)`; or another record did: `Some(false)`.
+    async fn written(
+        &self,
+        key: &ScopeKey,
+        record: &Encoded,
+        error: &StoreError,
+    ) -> Result<Option<bool>, StoreError> {
+        if error.kind != StoreErrorKind::Unknown {
+            return Ok(None);
+        }
+        let found = self.core.ports.journal.read(key, record.seq - 1, 1).await?;
+        Ok(found.first().map(|found| found.append_id == record.append_id))
+    }
+
+    /// A fork made by this very record: none of its children was rung yet, all have the clocks they begin with.
+    fn just_forked(&self, head: &Head) -> Option<Tended> {
+        if let Some(view) = head.scope.fork(&head.workflow) {
+            let (fork, version) = (view.seq(), view.clocks().version);
+            let context = head.scope.fork_context(&head.workflow)?;
+            self.core.nursery.keep_fork(head.key(), fork, Arc::new(context));
+            return Some(Tended { fork, version, rung: 0 });
+        }
+        let view = head.scope.subworkflow(&head.workflow)?;
+        Some(Tended { fork: view.seq, version: view.clocks.version, rung: 0 })
+    }
+}

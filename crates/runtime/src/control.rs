@@ -1,0 +1,214 @@
+//! Control of runs, signals and decisions: what people and programs ask for while a run is under way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::Inbox;
+use engine::Outcome;
+use engine::Refusal;
+use engine::RunId;
+use engine::ScopeKey;
+use engine::Stimulus;
+use engine::Vote;
+
+use crate::Runtime;
+use crate::drive::Errand;
+use crate::drive::Visited;
+use crate::error::ControlError;
+use crate::error::Error;
+use crate::error::VoteError;
+use crate::extras::DOORLESS;
+use crate::heads::Head;
+use crate::ports::ApprovalRow;
+use crate::ports::Extra;
+use crate::ports::Hint;
+use crate::ports::Queue;
+use crate::ports::Ring;
+use crate::ports::RunStatus;
+use crate::runtime::later;
+use crate::view::RunView;
+use crate::view::SignalRequest;
+use crate::view::Voted;
+
+/// Tries to send a signal while others send to the same run.
+const TRIES: u32 = 30;
+
+impl Runtime {
+    /// Nothing new is begun in the run from now on; what is in flight may finish.
+    pub async fn pause(&self, run: &RunId, by: Option<Arc<str>>) -> Result<RunView, ControlError> {
+        self.control(run, Stimulus::Pause { by }).await
+    }
+
+    /// The run goes on; its clocks stood still meanwhile.
+    pub async fn resume(&self, run: &RunId, by: Option<Arc<str>>) -> Result<RunView, ControlError> {
+        self.control(run, Stimulus::Resume { by }).await
+    }
+
+    /// The run ends as cancelled; what this process performs for it is stopped.
+    pub async fn cancel(
+        &self,
+        run: &RunId,
+        by: Option<Arc<str>>,
+        reason: Option<Arc<str>>,
+    ) -> Result<RunView, ControlError> {
+        self.control(run, Stimulus::Cancel { by, reason }).await
+    }
+
+    /// A run that failed, timed out or was cancelled goes on from where that happened.
+    pub async fn redrive(&self, run: &RunId, by: Option<Arc<str>>) -> Result<RunView, ControlError> {
+        self.control(run, Stimulus::Redrive { by }).await
+    }
+
+    async fn control(&self, run: &RunId, stimulus: Stimulus) -> Result<RunView, ControlError> {
+        let root = ScopeKey::root(run.clone());
+        let visited = self.ask(&root, stimulus).await?;
+        if !visited.found {
+            return Err(Error::RunNotFound { run: run.clone() }.into());
+        }
+        let Some(refusal) = visited.refusal else { return Ok(self.get(run).await?) };
+        let status = self.get(run).await?.summary.status;
+        let run = run.clone();
+        Err(match refusal {
+            Refusal::Over(outcome) => ControlError::Over { run, status: status_of(&outcome) },
+            Refusal::Paused => ControlError::Paused { run, status },
+            Refusal::NotPaused => ControlError::NotPaused { run, status },
+            Refusal::Cancelling => ControlError::Cancelling { run, status },
+            _ => ControlError::NotFailed { run, status },
+        })
+    }
+
+    /// A visit without a doorbell: once what is asked for is stored, the answer is yes.
+    async fn ask(&self, key: &ScopeKey, stimulus: Stimulus) -> Result<Visited, Error> {
+        let errand = Errand { stimulus: Some(stimulus), doorless: true, ..Errand::default() };
+        let mut visited = self.visit(key, errand).await?;
+        if let Some(told) = visited.told.take() {
+            let hint = Hint::ChildEnded(told.index);
+            let ring = Ring { queue: Queue::Resume, scope: told.parent, after: Duration::ZERO, hint };
+            if let Err(error) = self.core.ports.doorbell.ring(vec![ring]).await {
+                tracing::warn!(scope = %key, %error, "stored, but its parent must wait for the sweeper");
+            }
+        }
+        Ok(visited)
+    }
+
+    /// Records a person's decision. The same one again changes nothing.
+    pub async fn vote(&self, run: &RunId, approval: &str, vote: Vote) -> Result<Voted, VoteError> {
+        let id: Arc<str> = approval.into();
+        let not_found = || VoteError::NotFound { run: run.clone(), approval: approval.into() };
+        let row = self.core.ports.catalog.approval(run, approval).await?.ok_or_else(not_found)?;
+        if row.settled_at.is_some() {
+            return self.voted_before(row, &vote).await;
+        }
+        let stimulus = Stimulus::Vote { approval: id.clone(), vote: vote.clone() };
+        let visited = self.ask(&row.scope, stimulus).await?;
+        if !visited.found {
+            return Err(not_found());
+        }
+        let approver = vote.approver.clone();
+        match visited.refusal {
+            None => self.voted(run, id, true).await,
+            Some(Refusal::DecidedAlready) => self.voted(run, id, false).await,
+            Some(Refusal::DecidedOtherwise(vote)) => Err(VoteError::DecidedOtherwise { approval: id, vote }),
+            Some(Refusal::NotAnApprover { approvers }) => {
+                Err(VoteError::NotAnApprover { approval: id, approver, approvers })
+            }
+            Some(Refusal::StarterMayNotDecide) => {
+                Err(VoteError::StarterMayNotDecide { approval: id, approver })
+            }
+            Some(Refusal::Form(violations)) => Err(VoteError::Form { violations }),
+            // Settled since the row was read, or its time is over.
+            Some(_) => {
+                let row = self.core.ports.catalog.approval(run, approval).await?.ok_or_else(not_found)?;
+                self.voted_before(row, &vote).await
+            }
+        }
+    }
+
+    async fn voted(&self, run: &RunId, approval: Arc<str>, changed: bool) -> Result<Voted, VoteError> {
+        let row = self.core.ports.catalog.approval(run, &approval).await?;
+        let status = self.get(run).await?.summary.status;
+        let (votes, decision) = row.map(|row| (row.votes, row.decision)).unwrap_or_default();
+        Ok(Voted { approval, changed, decision, votes, status })
+    }
+
+    /// The approval is settled: fine if this person decided just so, else the decision that stands is in the way.
+    async fn voted_before(&self, row: ApprovalRow, vote: &Vote) -> Result<Voted, VoteError> {
+        let status = self.get(&row.scope.run).await?.summary.status;
+        let approval = row.request.id.clone();
+        let before = row.votes.iter().find(|before| before.approver == vote.approver);
+        if before.is_some_and(|before| before.approve == vote.approve) {
+            return Ok(Voted { approval, changed: false, decision: row.decision, votes: row.votes, status });
+        }
+        Err(VoteError::Settled { approval, decision: row.decision, status })
+    }
+
+    /// Sends a signal to a run: to whoever in it waits for it, now or later. One with an id that was sent before changes
+    /// nothing; answers whether it is new.
+    pub async fn signal(&self, run: &RunId, request: SignalRequest) -> Result<bool, ControlError> {
+        let root = ScopeKey::root(run.clone());
+        let status = self.look(&root, |head| crate::extras::own_status(&head.scope)).await?;
+        let status = status.ok_or_else(|| Error::RunNotFound { run: run.clone() })?;
+        if status.is_terminal() {
+            return Err(ControlError::Over { run: run.clone(), status });
+        }
+        let id = request.id.unwrap_or_else(|| self.core.ports.ids.append());
+        for _ in 0..TRIES {
+            let mut inbox = self.inbox(run).await?;
+            let append_id = self.core.ports.ids.append();
+            let (name, payload, by) = (request.name.clone(), request.payload.clone(), request.by.clone());
+            let now = self.now();
+            let key = inbox.key().clone();
+            let record = inbox
+                .send(id.clone(), name, payload, by, append_id, now)
+                .map_err(|error| Error::Unencodable { scope: key.clone(), reason: error.to_string() })?;
+            let Some(record) = record else { return Ok(false) };
+            if self.append(&key, &record, vec![Extra::Due(later(now, DOORLESS))]).await? {
+                // Stored; and whoever does not hear of it now is rung by the sweeper.
+                if let Err(error) = self.ring_waiters(run, &request.name).await {
+                    tracing::warn!(%run, %error, "a signal is stored, but those who wait for it must wait for the sweeper");
+                }
+                return Ok(true);
+            }
+        }
+        Err(Error::Contended { scope: root, tries: TRIES }.into())
+    }
+
+    pub(crate) async fn ring_waiters(&self, run: &RunId, name: &str) -> Result<(), Error> {
+        let waiters = self.core.ports.journal.waiters(run, name).await?;
+        let ring = |scope| Ring { queue: Queue::Resume, scope, after: Duration::ZERO, hint: Hint::Signal };
+        let rings: Vec<_> = waiters.into_iter().map(|waiter| ring(waiter.scope)).collect();
+        if !rings.is_empty() {
+            self.core.ports.doorbell.ring(rings).await?;
+        }
+        Ok(())
+    }
+
+    /// The run's inbox as its journal says.
+    pub(crate) async fn inbox(&self, run: &RunId) -> Result<Inbox, Error> {
+        let mut inbox = Inbox::new(run.clone());
+        let loaded = self.core.ports.journal.load(inbox.key()).await?;
+        for record in &loaded.records {
+            inbox.replay(record)?;
+        }
+        Ok(inbox)
+    }
+
+    /// What stands in the inbox for a scope that waits for a signal.
+    pub(crate) async fn signals(&self, head: &Head) -> Result<Option<Stimulus>, Error> {
+        let Some((name, received)) = head.scope.awaited_signal() else { return Ok(None) };
+        if head.scope.is_paused() {
+            return Ok(None);
+        }
+        let signals = self.inbox(&head.key().run).await?.after(name, received);
+        Ok((!signals.is_empty()).then_some(Stimulus::Signals(signals)))
+    }
+}
+
+fn status_of(outcome: &Outcome) -> RunStatus {
+    match outcome {
+        Outcome::Completed { .. } => RunStatus::Completed,
+        Outcome::Failed { .. } => RunStatus::Failed,
+        Outcome::Cancelled { .. } => RunStatus::Cancelled,
+        Outcome::TimedOut { .. } => RunStatus::TimedOut,
+    }
+}

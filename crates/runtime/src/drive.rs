@@ -1,0 +1,359 @@
+//! The loop: load, decide, append; then perform and decide again, or make good what the head implies and leave.
+
+use std::sync::Arc;
+
+use engine::Activity;
+use engine::ChildEnded;
+use engine::Next;
+use engine::Refusal;
+use engine::ScopeKey;
+use engine::Stimulus;
+use jiff::Timestamp;
+
+use crate::Runtime;
+use crate::claims::Worker;
+use crate::commit::Manner;
+use crate::desk::Seat;
+use crate::desk::Told;
+use crate::error::Error;
+use crate::extras::Before;
+use crate::extras::is_waiting;
+use crate::heads::Head;
+use crate::open::Opened;
+use crate::perform::Performed;
+use crate::ports::Hint;
+use crate::ports::Ring;
+
+/// Conflicts in one visit after which it is given up.
+const CONFLICTS: u32 = 30;
+
+/// For how long a worker may perform.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
+    /// From then on it begins nothing more, except the first step.
+    pub(crate) yield_at: Timestamp,
+    /// By then it must have ended.
+    pub(crate) stop_at: Option<Timestamp>,
+}
+
+/// What a visit is for.
+#[derive(Default)]
+pub(crate) struct Errand {
+    /// Something that happened, beside the time that passed.
+    pub(crate) stimulus: Option<Stimulus>,
+    /// What the doorbell hinted at.
+    pub(crate) hints: Vec<Hint>,
+    /// The ends of children that were handed in for this scope.
+    pub(crate) seat: Option<Seat>,
+    /// Whether, and for how long, the visitor performs.
+    pub(crate) turn: Option<Turn>,
+    /// The visitor holds no doorbell of the scope.
+    pub(crate) doorless: bool,
+    /// Believe nothing that was done before: ask every child.
+    pub(crate) thorough: bool,
+}
+
+/// What came of a visit.
+#[derive(Default)]
+pub(crate) struct Visited {
+    /// Whether there is such a scope.
+    pub(crate) found: bool,
+    /// Why the stimulus was not taken.
+    pub(crate) refusal: Option<Refusal>,
+    /// The scope has ended, and this is what its parent must know.
+    pub(crate) told: Option<Told>,
+}
+
+impl Runtime {
+    /// Visits a scope; and, where that ends it, its parent, and so on upwards.
+    pub(crate) async fn drive(&self, key: &ScopeKey, errand: Errand) -> Result<(), Error> {
+        let turn = errand.turn;
+        let mut visited = self.visit(key, errand).await?;
+        while let Some(told) = visited.told.take() {
+            let parent = told.parent.clone();
+            let Some(seat) = self.core.desk.enter(told) else { break };
+            let errand = Errand { seat: Some(seat), turn, ..Errand::default() };
+            visited = self.visit(&parent, errand).await?;
+        }
+        Ok(())
+    }
+
+    /// Visits one scope. When it answers, what it led to is stored, and whoever must know has been rung; except the parent
+    /// of a scope that ended, which is the caller's to tell.
+    pub(crate) async fn visit(&self, key: &ScopeKey, mut errand: Errand) -> Result<Visited, Error> {
+        let mut visit = Visit {
+            key,
+            worker: None,
+            conflicts: 0,
+            performed: false,
+            appended: false,
+            waits_changed: false,
+        };
+        let mut wish = errand.stimulus.take();
+        loop {
+            let (head, start) = match self.open(key).await? {
+                Opened::Head(head) => (head, None),
+                Opened::Unborn(head, start) => (head, Some(start)),
+                Opened::Nothing => return Ok(Visited::default()),
+            };
+            match self.work(&mut visit, head, start, &mut wish, &mut errand).await {
+                Ok(Some(visited)) => return Ok(visited),
+                // Another writer was first, or may have been: look again.
+                Ok(None) if visit.conflicts > CONFLICTS => {
+                    return Err(Error::Contended { scope: key.clone(), tries: visit.conflicts });
+                }
+                Ok(None) => visit.conflicts += 1,
+                // What was asked for is stored; for the rest there is a due entry.
+                Err(error) if errand.doorless && visit.appended => {
+                    tracing::warn!(scope = %key, %error, "stored, but what follows must wait for the sweeper");
+                    return Ok(Visited { found: true, ..Visited::default() });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Works on a head until there is nothing more to do with it; `None` when it turned out not to be the last.
+    async fn work(
+        &self,
+        visit: &mut Visit<'_>,
+        mut head: Box<Head>,
+        start: Option<Stimulus>,
+        wish: &mut Option<Stimulus>,
+        errand: &mut Errand,
+    ) -> Result<Option<Visited>, Error> {
+        let mut stimulus = start;
+        let mut heavy = false;
+        let mut thorough = errand.thorough;
+        let mut rings = Vec::new();
+        let mut tended = false;
+        loop {
+            let next = match stimulus.take().or_else(|| wish.clone()) {
+                Some(next) => next,
+                None => self.gather(&head, errand).await?,
+            };
+            let may_perform = errand
+                .turn
+                .is_some_and(|turn| !visit.performed || (self.now() < turn.yield_at && !self.is_draining()));
+            let manner = Manner { may_perform, heavy };
+            let before = Before::of(&head);
+            let env = self.env(&head, manner).await?;
+            let decision = self.decide(&mut head, next, env).await?;
+            heavy = false;
+            let changed = !decision.events.is_empty();
+            if changed {
+                let mut performed = 0;
+                if decision.next == Next::Perform {
+                    // Known before it is appended: whoever sees the claim must see that it is alive.
+                    let worker = visit.worker.get_or_insert_with(|| self.core.claims.enter(visit.key));
+                    performed = worker.perform(head.scope.seq() + 1);
+                }
+                let was_waiting = before.was_waiting();
+                if !self.commit(&mut head, before, decision.events, errand.doorless).await? {
+                    // What was performed before is still in hand, and its claim alive.
+                    if let (Next::Perform, Some(worker)) = (decision.next, &visit.worker) {
+                        worker.perform(performed);
+                    }
+                    return Ok(None);
+                }
+                visit.appended = true;
+                visit.conflicts = 0;
+                visit.waits_changed |= was_waiting || is_waiting(head.scope.activity());
+                if visit.worker.is_none() {
+                    let current = head.scope.claim(&head.workflow).map(|claim| claim.seq);
+                    self.core.claims.stop_others(visit.key, current);
+                }
+            } else {
+                if !head.fresh && !self.is_last(&head).await? {
+                    return Ok(None);
+                }
+                head.fresh = true;
+                thorough |= !visit.appended;
+            }
+            // What was found by tending and changed nothing (it came too late) would be found again and again.
+            let futile = std::mem::take(&mut tended) && !changed;
+            *wish = None;
+            if decision.refusal.is_some() {
+                self.core.heads.put(head);
+                return Ok(Some(Visited { found: true, refusal: decision.refusal, told: None }));
+            }
+            match decision.next {
+                Next::Perform => {
+                    visit.performed = true;
+                    if let Some(mut seat) = errand.seat.take() {
+                        // The fork is behind us: what is handed in now is of no interest.
+                        while !seat.leave().is_empty() {}
+                    }
+                    let Some(worker) = &visit.worker else { return Ok(None) };
+                    let performed = self.perform(&mut head, worker, errand.turn).await?;
+                    worker.perform(match performed {
+                        Performed::Answer(_) => head.scope.claim(&head.workflow).map_or(0, |claim| claim.seq),
+                        _ => 0,
+                    });
+                    match performed {
+                        Performed::Answer(answer) => {
+                            stimulus = Some(answer.clone());
+                            *wish = Some(answer);
+                        }
+                        Performed::Due | Performed::Lost => return Ok(None),
+                    }
+                    continue;
+                }
+                Next::Again { heavy: full } => {
+                    heavy = full;
+                    stimulus = Some(Stimulus::Visit);
+                    continue;
+                }
+                Next::Ring => rings.push(ring_steps(visit.key)),
+                Next::Held { until } => {
+                    if !self.core.options.exclusive {
+                        self.core.ports.catalog.ensure_due(visit.key, until, head.scope.seq()).await?;
+                    }
+                }
+                Next::Park if futile => {}
+                Next::Park => {
+                    if let Some(found) = self.tend(&mut head, thorough, &mut rings).await? {
+                        thorough = false;
+                        tended = true;
+                        stimulus = Some(found);
+                        continue;
+                    }
+                    thorough = false;
+                    if let Some(found) = handed_in(&head, errand) {
+                        stimulus = Some(found);
+                        continue;
+                    }
+                }
+                Next::Done => {}
+            }
+            return self.leave(visit, head, rings, errand).await.map(Some);
+        }
+    }
+
+    /// The visit is over: keeps the head, rings whom it must.
+    async fn leave(
+        &self,
+        visit: &Visit<'_>,
+        mut head: Box<Head>,
+        rings: Vec<Ring>,
+        errand: &mut Errand,
+    ) -> Result<Visited, Error> {
+        if let Some(mut seat) = errand.seat.take() {
+            while !seat.leave().is_empty() {}
+        }
+        let told = tell(&head);
+        let lists = match (visit.waits_changed, visit.key.path.is_root()) {
+            (false, _) => None,
+            (true, false) => Some(visit.key.run.clone()),
+            (true, true) => {
+                head.scope.run().and_then(|run| run.parent.as_ref()).map(|parent| parent.run.clone())
+            }
+        };
+        if head.wants_snapshot() {
+            self.snapshot(&mut head).await;
+        }
+        // Kept before anybody is rung, so that whoever comes finds it.
+        self.core.heads.put(head);
+        if !rings.is_empty() {
+            self.core.ports.doorbell.ring(rings).await?;
+        }
+        if let Some(run) = lists {
+            self.project(&run).await?;
+        }
+        Ok(Visited { found: true, refusal: None, told })
+    }
+
+    /// What there is to tell a scope beside the time: the ends of its children, the signals it waits for.
+    async fn gather(&self, head: &Head, errand: &mut Errand) -> Result<Stimulus, Error> {
+        let found = match head.scope.activity() {
+            Activity::Fork | Activity::Subworkflow | Activity::Ending => match handed_in(head, errand) {
+                Some(found) => Some(found),
+                None => self.hinted(head, std::mem::take(&mut errand.hints)).await?,
+            },
+            Activity::Signal => self.signals(head).await?,
+            _ => None,
+        };
+        Ok(found.unwrap_or(Stimulus::Visit))
+    }
+
+    /// Whether the head's last record is its journal's.
+    async fn is_last(&self, head: &Head) -> Result<bool, Error> {
+        let last = self.core.ports.journal.head(head.key()).await?;
+        Ok(last.map_or(0, |record| record.seq) == head.scope.seq())
+    }
+
+    /// Writes a snapshot. It is never truth, so its failure is nobody's.
+    pub(crate) async fn snapshot(&self, head: &mut Head) {
+        let Ok(body) = head.scope.snapshot() else { return };
+        let (key, seq, bytes) = (head.key().clone(), head.scope.seq(), body.len());
+        if let Err(error) = self.core.ports.journal.put_snapshot(&key, seq, body).await {
+            tracing::warn!(scope = %key, seq, %error, "a snapshot was not stored");
+        }
+        head.snapshot_taken(bytes);
+    }
+}
+
+/// One visit, whatever heads it needs.
+struct Visit<'a> {
+    key: &'a ScopeKey,
+    worker: Option<Worker>,
+    conflicts: u32,
+    performed: bool,
+    appended: bool,
+    waits_changed: bool,
+}
+
+/// What was handed in for this scope and still concerns it.
+fn handed_in(head: &Head, errand: &Errand) -> Option<Stimulus> {
+    let seat = errand.seat.as_ref()?;
+    let told = seat.collect();
+    if told.is_empty() { None } else { ended(head, told) }
+}
+
+/// The ends that concern the fork or child run that the scope waits for.
+pub(crate) fn ended(head: &Head, told: Vec<Told>) -> Option<Stimulus> {
+    let (fork, ended) = if let Some(view) = head.scope.fork(&head.workflow) {
+        let fork = view.seq();
+        let ours = told.into_iter().filter(|told| told.fork == Some(fork));
+        (fork, ours.map(child_ended).collect::<Vec<_>>())
+    } else {
+        let view = head.scope.subworkflow(&head.workflow)?;
+        let ours = told.into_iter().filter(|told| told.fork.is_none() && told.child.run == *view.run);
+        (view.seq, ours.map(child_ended).collect())
+    };
+    (!ended.is_empty()).then_some(Stimulus::ChildrenEnded { fork, ended })
+}
+
+fn child_ended(told: Told) -> ChildEnded {
+    ChildEnded { index: told.index, seq: told.seq, outcome: told.outcome }
+}
+
+/// What the parent of a scope that has ended must know.
+pub(crate) fn tell(head: &Head) -> Option<Told> {
+    let outcome = head.scope.outcome()?.clone();
+    let child = head.key().clone();
+    let seq = head.scope.seq();
+    if let Some((parent, _)) = child.path.parent() {
+        let origin = head.scope.origin()?;
+        let parent = ScopeKey::new(child.run.clone(), parent);
+        return Some(Told { parent, child, fork: Some(origin.fork), index: origin.index, seq, outcome });
+    }
+    let parent = head.scope.run()?.parent.as_ref()?;
+    let parent = ScopeKey::new(parent.run.clone(), parent.scope.clone());
+    Some(Told { parent, child, fork: None, index: 0, seq, outcome })
+}
+
+/// A doorbell for the `step` handler, now.
+pub(crate) fn ring_steps(scope: &ScopeKey) -> Ring {
+    Ring {
+        queue: crate::ports::Queue::Steps,
+        scope: scope.clone(),
+        after: std::time::Duration::ZERO,
+        hint: Hint::None,
+    }
+}
+
+/// The parts of an idempotency key.
+pub(crate) fn idempotency_key(run: &engine::RunId, step: &engine::StepId, key: u32) -> Arc<str> {
+    format!("{run}/{step}/{key}").into()
+}

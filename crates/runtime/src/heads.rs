@@ -1,0 +1,166 @@
+//! Scopes as they stand, kept in memory. Never truth: the conditional append makes a stale one harmless.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use engine::Encoded;
+use engine::Scope;
+use engine::ScopeKey;
+use jiff::Timestamp;
+use model::Workflow;
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+
+/// A snapshot is not worth writing below this many bytes of records.
+const SNAPSHOT_BYTES: usize = 128 << 10;
+/// What an empty scope takes, about.
+const HEAD_BYTES: usize = 2 << 10;
+
+/// A scope, folded up to a record of its journal.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) scope: Scope,
+    pub(crate) workflow: Arc<Workflow>,
+    /// Whether it was known to be the journal's last record when it was last used.
+    pub(crate) fresh: bool,
+    /// What was already done for the children of its fork, or for its child run.
+    pub(crate) tended: Option<Tended>,
+    /// The time it was already rung for.
+    pub(crate) alarm: Option<Timestamp>,
+    /// Bytes of the records since the last snapshot.
+    unsaved: usize,
+    /// Bytes of the last snapshot.
+    saved: usize,
+}
+
+/// What was done for a fork's children.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tended {
+    /// The record that forked.
+    pub(crate) fork: u64,
+    /// The clocks that its children have.
+    pub(crate) version: u32,
+    /// Children below this index were rung.
+    pub(crate) rung: u32,
+}
+
+impl Head {
+    pub(crate) fn new(scope: Scope, workflow: Arc<Workflow>) -> Self {
+        Self { scope, workflow, fresh: true, tended: None, alarm: None, unsaved: 0, saved: 0 }
+    }
+
+    /// As loaded: from a snapshot of `saved` bytes and records of `unsaved` bytes.
+    pub(crate) fn loaded(scope: Scope, workflow: Arc<Workflow>, saved: usize, unsaved: usize) -> Self {
+        Self { unsaved, saved, ..Self::new(scope, workflow) }
+    }
+
+    pub(crate) fn key(&self) -> &ScopeKey {
+        self.scope.key()
+    }
+
+    pub(crate) fn appended(&mut self, record: &Encoded) {
+        self.unsaved += record.body.len();
+        self.fresh = true;
+    }
+
+    /// A snapshot is due once as many bytes were appended as the last one had: the cost stays in proportion, however large
+    /// the scope's data is, and so does the cost of loading it.
+    pub(crate) fn wants_snapshot(&self) -> bool {
+        self.unsaved >= SNAPSHOT_BYTES.max(self.saved) && self.scope.outcome().is_none()
+    }
+
+    pub(crate) fn snapshot_taken(&mut self, bytes: usize) {
+        self.saved = bytes;
+        self.unsaved = 0;
+    }
+
+    fn bytes(&self) -> usize {
+        HEAD_BYTES + self.saved + self.unsaved
+    }
+}
+
+/// The heads last used, bounded by number and size.
+pub(crate) struct Heads {
+    kept: Mutex<Kept>,
+    max_entries: usize,
+    max_bytes: usize,
+}
+
+#[derive(Default)]
+struct Kept {
+    heads: FxHashMap<ScopeKey, (u64, Box<Head>)>,
+    /// In the order of use; an entry whose tick is not its head's is out of date.
+    order: VecDeque<(u64, ScopeKey)>,
+    tick: u64,
+    bytes: usize,
+}
+
+impl Heads {
+    pub(crate) fn new(max_entries: usize, max_bytes: usize) -> Self {
+        Self { kept: Mutex::default(), max_entries, max_bytes }
+    }
+
+    /// Takes a head out, to work on it.
+    pub(crate) fn take(&self, key: &ScopeKey) -> Option<Box<Head>> {
+        let mut kept = self.kept.lock();
+        let (_, mut head) = kept.heads.remove(key)?;
+        kept.bytes = kept.bytes.saturating_sub(head.bytes());
+        head.fresh = false;
+        Some(head)
+    }
+
+    /// Looks at a head without taking it.
+    pub(crate) fn peek<R>(&self, key: &ScopeKey, look: impl FnOnce(&Head) -> R) -> Option<R> {
+        self.kept.lock().heads.get(key).map(|(_, head)| look(head))
+    }
+
+    /// Keeps a head, unless a later one is kept already.
+    pub(crate) fn put(&self, head: Box<Head>) {
+        let bytes = head.bytes();
+        if bytes > self.max_bytes / 4 {
+            return;
+        }
+        let key = head.key().clone();
+        let mut kept = self.kept.lock();
+        let kept = &mut *kept;
+        kept.tick += 1;
+        let tick = kept.tick;
+        match kept.heads.entry(key.clone()) {
+            std::collections::hash_map::Entry::Occupied(mut entry) => {
+                let (_, before) = entry.get();
+                let older = before.scope.seq() > head.scope.seq();
+                let knows_less = before.scope.seq() == head.scope.seq()
+                    && before.tended.is_some()
+                    && head.tended.is_none();
+                if older || knows_less {
+                    return;
+                }
+                let (_, before) = entry.insert((tick, head));
+                kept.bytes = kept.bytes.saturating_sub(before.bytes());
+            }
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                entry.insert((tick, head));
+            }
+        }
+        kept.bytes += bytes;
+        kept.order.push_back((tick, key));
+        while let Some((tick, key)) = kept.order.front() {
+            let current = kept.heads.get(key).is_some_and(|(used, _)| used == tick);
+            let full = kept.heads.len() > self.max_entries || kept.bytes > self.max_bytes;
+            if current && !full {
+                // What is out of date further back is dropped before it can outgrow what is kept.
+                if kept.order.len() > 64 + 2 * kept.heads.len() {
+                    let heads = &kept.heads;
+                    kept.order.retain(|(tick, key)| heads.get(key).is_some_and(|(used, _)| used == tick));
+                }
+                break;
+            }
+            if let Some((_, key)) = kept.order.pop_front()
+                && current
+                && let Some((_, head)) = kept.heads.remove(&key)
+            {
+                kept.bytes = kept.bytes.saturating_sub(head.bytes());
+            }
+        }
+    }
+}

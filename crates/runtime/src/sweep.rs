@@ -1,0 +1,263 @@
+//! The sweeper: looks at what is due, so that whatever was lost in between is found; and, at the start of an embedded home,
+//! at every run that is not over.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use engine::Activity;
+use engine::Event;
+use engine::Record;
+use engine::RunId;
+use engine::ScopeKey;
+use engine::ScopePath;
+use jiff::Timestamp;
+
+use crate::Runtime;
+use crate::error::Error;
+use crate::heads::Head;
+use crate::ports::DueMove;
+use crate::ports::DueRow;
+use crate::ports::Hint;
+use crate::ports::PageRequest;
+use crate::ports::Queue;
+use crate::ports::Ring;
+use crate::ports::RunFilter;
+use crate::ports::RunStatus;
+use crate::runtime::later;
+use crate::runtime::until;
+use crate::trouble::VISITS;
+
+/// How far ahead a sweep looks: what becomes due until the next one rings in time.
+const AHEAD: Duration = Duration::from_mins(2);
+/// Entries read at once.
+const PAGE: usize = 500;
+/// When a scope that was rung is looked at again, doubling…
+const AGAIN: Duration = Duration::from_mins(5);
+/// …up to this.
+const AGAIN_AT_MOST: Duration = Duration::from_hours(1);
+/// Records of an inbox whose waiters are rung again.
+const SIGNALS: usize = 1000;
+
+/// What a sweep did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Entries looked at.
+    pub looked_at: usize,
+    /// Doorbells rung.
+    pub rung: usize,
+    /// Entries removed: there is nothing left to look at.
+    pub removed: usize,
+}
+
+/// What becomes of an entry.
+enum Verdict {
+    /// Nothing is left to do.
+    Remove,
+    /// Not yet.
+    Move(Timestamp),
+    /// Somebody must look, after so long; `vain` when nothing came of ringing before.
+    Ring { queue: Queue, after: Duration, vain: bool },
+    /// Whoever waits for the inbox's signals must look.
+    Inbox,
+}
+
+/// Looks at everything that is due, or will be within two minutes.
+pub async fn sweep(runtime: &Runtime) -> Result<Swept, Error> {
+    let mut swept = Swept::default();
+    let horizon = later(runtime.now(), AHEAD);
+    let mut after: Option<DueRow> = None;
+    loop {
+        let rows = runtime.core.ports.catalog.due(horizon, after.as_ref(), PAGE).await?;
+        let Some(last) = rows.last() else { return Ok(swept) };
+        after = Some(last.clone());
+        let mut rings = Vec::new();
+        let mut moves = Vec::new();
+        for row in rows {
+            swept.looked_at += 1;
+            let verdict = match runtime.judge(&row).await {
+                Ok(verdict) => verdict,
+                Err(error) if error.is_lasting() => {
+                    tracing::error!(scope = %row.scope, %error, "a scope cannot be loaded; its run is stuck");
+                    runtime.mark(&row.scope.run, Some(error.code())).await;
+                    Verdict::Move(later(runtime.now(), AGAIN_AT_MOST))
+                }
+                Err(error) => return Err(error),
+            };
+            runtime.carry_out(row, verdict, &mut rings, &mut moves, &mut swept).await?;
+        }
+        // Rung before it is moved: whoever crashes in between leaves the entry where it was.
+        swept.rung += rings.len();
+        if !rings.is_empty() {
+            runtime.core.ports.doorbell.ring(rings).await?;
+        }
+        if !moves.is_empty() {
+            runtime.core.ports.catalog.move_due(moves).await?;
+        }
+    }
+}
+
+/// Rings for every run that is not over: after a restart of a home whose doorbells live in memory. Answers how many.
+pub async fn recover(runtime: &Runtime) -> Result<usize, Error> {
+    let live = [
+        RunStatus::Pending,
+        RunStatus::Running,
+        RunStatus::WaitingApproval,
+        RunStatus::WaitingSignal,
+        RunStatus::WaitingTimer,
+        RunStatus::Pausing,
+        RunStatus::Paused,
+        RunStatus::Cancelling,
+    ];
+    let filter = RunFilter { workflow: None, statuses: live.to_vec() };
+    let mut page = PageRequest { limit: PAGE, cursor: None };
+    let mut count = 0;
+    loop {
+        let found = runtime.core.ports.catalog.runs(&filter, &page).await?;
+        count += found.items.len();
+        let ring = |run| Ring {
+            queue: Queue::Steps,
+            scope: ScopeKey::root(run),
+            after: Duration::ZERO,
+            hint: Hint::None,
+        };
+        runtime
+            .core
+            .ports
+            .doorbell
+            .ring(found.items.into_iter().map(|summary| ring(summary.run)).collect())
+            .await?;
+        match found.next {
+            Some(next) => page.cursor = Some(next),
+            None => return Ok(count),
+        }
+    }
+}
+
+impl Runtime {
+    async fn judge(&self, row: &DueRow) -> Result<Verdict, Error> {
+        if row.scope.path == ScopePath::inbox() {
+            return Ok(Verdict::Inbox);
+        }
+        let verdict = self.look(&row.scope, |head| verdict(head, row, self.now())).await?;
+        match verdict {
+            None => Ok(Verdict::Remove),
+            Some(None) => self.judge_claim(row).await,
+            Some(Some(verdict)) => Ok(verdict),
+        }
+    }
+
+    /// A step is being performed, or its worker has died.
+    async fn judge_claim(&self, row: &DueRow) -> Result<Verdict, Error> {
+        let found = self
+            .look(&row.scope, |head| {
+                let claim = head.scope.claim(&head.workflow)?;
+                Some((claim.seq, claim.worker.clone(), claim.at, head.scope.due()))
+            })
+            .await?;
+        let now = self.now();
+        let Some((seq, worker, at, due)) = found.flatten() else {
+            return Ok(Verdict::Ring { queue: Queue::Steps, after: Duration::ZERO, vain: false });
+        };
+        let options = &self.core.options;
+        let alive = if self.core.claims.is_running(&row.scope, seq) {
+            Some(later(now, AGAIN))
+        } else if options.exclusive || worker == options.worker {
+            None
+        } else {
+            let lease = self.core.ports.journal.lease(&row.scope).await?.filter(|lease| lease.claim == seq);
+            Some(lease.map_or_else(|| later(at, options.lease), |lease| lease.until))
+                .filter(|until| *until > now)
+        };
+        Ok(match (alive, due) {
+            (Some(_), Some(due)) if due <= now => {
+                Verdict::Ring { queue: Queue::Resume, after: Duration::ZERO, vain: true }
+            }
+            (Some(alive), due) => Verdict::Move(due.map_or(alive, |due| due.min(alive))),
+            (None, _) => Verdict::Ring { queue: Queue::Steps, after: Duration::ZERO, vain: true },
+        })
+    }
+
+    async fn carry_out(
+        &self,
+        row: DueRow,
+        verdict: Verdict,
+        rings: &mut Vec<Ring>,
+        moves: &mut Vec<DueMove>,
+        swept: &mut Swept,
+    ) -> Result<(), Error> {
+        let (to, visits) = match verdict {
+            Verdict::Remove => (None, 0),
+            Verdict::Move(to) => (Some(to), 0),
+            Verdict::Inbox => {
+                for name in self.sent(&row.scope.run).await? {
+                    self.ring_waiters(&row.scope.run, &name).await?;
+                }
+                (None, 0)
+            }
+            Verdict::Ring { queue, after, vain } => {
+                rings.push(Ring { queue, scope: row.scope.clone(), after, hint: Hint::None });
+                let visits = row.visits.saturating_add(1);
+                if vain && visits >= VISITS {
+                    self.mark(&row.scope.run, Some("NO_PROGRESS")).await;
+                }
+                let pause = AGAIN.saturating_mul(1 << row.visits.min(8)).min(AGAIN_AT_MOST);
+                (Some(later(self.now(), after + pause)), if vain { visits } else { visits.min(8) })
+            }
+        };
+        swept.removed += usize::from(to.is_none());
+        moves.push(DueMove { row, to, visits });
+        Ok(())
+    }
+
+    /// The names of the signals sent to a run of late.
+    async fn sent(&self, run: &RunId) -> Result<BTreeSet<std::sync::Arc<str>>, Error> {
+        let inbox = ScopeKey::new(run.clone(), ScopePath::inbox());
+        let journal = &self.core.ports.journal;
+        let last = journal.head(&inbox).await?.map_or(0, |record| record.seq);
+        let from = last.saturating_sub(SIGNALS as u64);
+        let records = journal.read(&inbox, from, SIGNALS).await?;
+        let events = records
+            .iter()
+            .filter_map(|record| Record::decode(&record.body).ok())
+            .flat_map(|record| record.events);
+        Ok(events
+            .filter_map(|event| match event {
+                Event::SignalSent { name, .. } => Some(name),
+                _ => None,
+            })
+            .collect())
+    }
+}
+
+/// What the head says; `None`: it depends on whether a worker is alive.
+fn verdict(head: &Head, row: &DueRow, now: Timestamp) -> Option<Verdict> {
+    let scope = &head.scope;
+    let due = scope.due();
+    // Rung at its time, not before.
+    let after = until(now, row.at);
+    match scope.activity() {
+        Activity::Ended => return Some(Verdict::Remove),
+        Activity::Performing => return None,
+        // Its children may have died without a word: they are asked again and again.
+        Activity::Fork | Activity::Subworkflow | Activity::Ending => {
+            let after = due.map_or(after, |due| after.min(until(now, due)));
+            return Some(Verdict::Ring { queue: Queue::Steps, after, vain: false });
+        }
+        _ => {}
+    }
+    if scope.is_paused() {
+        return Some(Verdict::Remove);
+    }
+    match scope.activity() {
+        Activity::Backoff | Activity::Timer | Activity::Signal | Activity::Approval => Some(match due {
+            None => Verdict::Remove,
+            Some(due) if due > later(now, AHEAD) => Verdict::Move(due),
+            Some(due) => {
+                let queue = if scope.activity() == Activity::Backoff { Queue::Steps } else { Queue::Resume };
+                Verdict::Ring { queue, after: until(now, due), vain: due <= now }
+            }
+        }),
+        // To be decided or claimed: whoever should have done it is gone.
+        _ => Some(Verdict::Ring { queue: Queue::Steps, after, vain: row.at <= now }),
+    }
+}
