@@ -5,14 +5,13 @@
 //! rounded there). Slips of the crate are left out: shifts that lose bits beyond 32, computed bounds that are not
 //! looked at where a slice has a step, places beyond 32 bits.
 
-mod common;
+#![allow(clippy::panic)]
 
-use common::json;
+use expression::{Budget, Environment, Names, Program, Value};
 use proptest::prelude::*;
 use starlark::environment::{Globals, Module};
 use starlark::eval::Evaluator;
 use starlark::syntax::{AstModule, Dialect};
-use stepwell_expression::{Budget, Environment, Names, Program, Value};
 
 const CONTEXT: &str = r#"{
     "n": 3, "neg": -7, "zero": 0, "wide": 4294967296, "x": 2.5, "half": 0.5, "t": true, "none": null,
@@ -20,6 +19,10 @@ const CONTEXT: &str = r#"{
     "nums": [3, 1, 2], "names": ["web", "api", "db"], "mixed": [1, "a", 2.5, null, [1]], "nothing": [],
     "obj": {"a": 1, "b": [1, 2], "c": {"d": "e"}}, "void": {}
 }"#;
+
+fn json(text: &str) -> Value {
+    Value::parse_json(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
 
 /// What the `starlark` crate makes of it.
 fn reference(source: &str) -> Result<Value, String> {
