@@ -13,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
         let breaks = source.replace("\r\n", "\n").matches(['\n', '\r']).count();
         let lines = u32::try_from(breaks).unwrap_or(u32::MAX).saturating_add(1);
         for issue in &parsed.issues {
-            assert!(issue.line >= 1 && issue.line <= lines + 1, "line {} of {lines}: {issue}", issue.line);
+            assert!(issue.line >= 1 && issue.line <= lines, "line {} of {lines}: {issue}", issue.line);
             assert!(issue.column >= 1, "{issue}");
         }
         model::render_issues(source, file, &parsed.issues, false);

@@ -502,8 +502,9 @@ pub(crate) fn state_fields(kind: Type, action: Option<ActionName>) -> &'static [
         Type::Cron => {
             const { &[NAMED, &[data("cron"), data("timezone"), data("enabled"), data("input")], WRITES, ONWARD] }
         }
-        Type::Fail => const { &[NAMED, &[data("error"), data("message")], &[data("end")]] },
-        Type::Succeed => const { &[NAMED, &[data("output"), data("end")]] },
+        // Followed when their `if` is false.
+        Type::Fail => const { &[NAMED, &[data("error"), data("message")], ONWARD] },
+        Type::Succeed => const { &[NAMED, &[data("output")], ONWARD] },
     }
 }
 

@@ -267,11 +267,23 @@ impl Reader<'_> {
                 self.report(end, issue);
                 Err(Unreadable)
             }
+            (Some(next), _)
+                if matches!(kind, Some(Type::Fail | Type::Succeed)) && node.get("if").is_none() =>
+            {
+                let issue =
+                    Issue::error(Code::TransitionConflict, "the list ends here, so nothing comes next")
+                        .hint("give it an `if`: it goes on to `next` when that is false");
+                self.report(next, issue);
+                Err(Unreadable)
+            }
             (Some(next), _) => {
                 self.target(next, "next", around.names, around.prefix).map(Some).ok_or(Unreadable)
             }
             (None, _) if ends || around.is_last => Ok(None),
-            (None, _) if matches!(kind, None | Some(Type::Switch | Type::Fail | Type::Succeed)) => Ok(None),
+            (None, _) if matches!(kind, None | Some(Type::Switch)) => Ok(None),
+            (None, _) if matches!(kind, Some(Type::Fail | Type::Succeed)) && node.get("if").is_none() => {
+                Ok(None)
+            }
             (None, _) => {
                 let issue = Issue::error(
                     Code::MissingTransition,

@@ -35,10 +35,20 @@ pub(super) fn parse(source: &str) -> Result<Node, Vec<Issue>> {
         Ok(node) if builder.issues.is_empty() => Ok(node),
         Ok(_) => Err(builder.issues),
         Err(issue) => {
-            builder.issues.push(*issue);
+            builder.issues.push(within(source, *issue));
             Err(builder.issues)
         }
     }
+}
+
+/// An issue at the end of the text is reported behind its last character, not on a line that does not exist.
+fn within(source: &str, issue: Issue) -> Issue {
+    let lines = source.lines().count().max(1);
+    if issue.line as usize <= lines {
+        return issue;
+    }
+    let last = source.lines().last().map_or(0, |line| line.chars().count());
+    issue.at(u32::try_from(lines).unwrap_or(u32::MAX), u32::try_from(last).unwrap_or(u32::MAX - 1) + 1)
 }
 
 struct Builder<'s> {

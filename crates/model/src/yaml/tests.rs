@@ -49,6 +49,9 @@ fn merge_keys_and_anchors_expand_and_own_keys_win() {
     assert_eq!(document.pointer(items[1].get("b").unwrap().get("x").unwrap()), "/list/1/b/x");
     assert_eq!(codes("a: &a [*a]", "a.yaml"), [(Code::YamlSyntax, 1, 8)]);
     assert_eq!(codes("a: *b", "a.yaml"), [(Code::YamlSyntax, 1, 4)]);
+    // What is missing at the end is missing behind the last character.
+    assert_eq!(codes("[", "a.yaml"), [(Code::YamlSyntax, 1, 2)]);
+    assert_eq!(codes("id: \na", "a.yaml"), [(Code::YamlSyntax, 2, 2)]);
 }
 
 #[test]
