@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use expression::Value;
 use model::Action;
+use model::Millis;
 use model::agent::Kind;
 use runtime::ports::Agents;
 use runtime::ports::Call;
@@ -36,8 +38,8 @@ pub struct Options {
     pub environment: BTreeMap<OsString, OsString>,
     /// Where the relative paths of definitions' files and of `${file:…}` begin.
     pub directory: PathBuf,
-    /// The folder that remembers running programs; see [`reap_orphans`](crate::reap_orphans). Without one, programs that
-    /// survive a killed engine are not ended.
+    /// The folder that remembers running programs, for one engine at a time: it belongs beside what that engine locks.
+    /// Without one, programs that outlive a killed engine are not ended.
     pub process_table: Option<PathBuf>,
 }
 
@@ -54,7 +56,8 @@ impl Options {
         self
     }
 
-    /// Ready to perform; agents are looked up in `definitions`.
+    /// Ready to perform; agents are looked up in `definitions`. Programs that outlived the engine before this one are ended
+    /// first, so whoever calls this holds that engine's lock; it blocks while they end, a few seconds at most.
     pub fn build(self, definitions: Arc<dyn Definitions>) -> Result<Actions, ProcessTableError> {
         let processes = self.process_table.map(ProcessTable::open).transpose()?.map(Arc::new);
         let secrets = Secrets { environment: self.environment, directory: self.directory.clone() };
@@ -117,6 +120,14 @@ impl Actions {
             kind => {
                 let input = request::input(request, agent.input_schema.as_ref());
                 request::check(name, &input, agent.input_schema.as_ref())?;
+                let shorter;
+                let call = match agent.timeout.map(|Millis(limit)| Duration::from_millis(limit)) {
+                    Some(limit) if limit < call.timeout => {
+                        shorter = Call { timeout: limit, ..call.clone() };
+                        &shorter
+                    }
+                    _ => call,
+                };
                 match kind {
                     Kind::Static(stub) => stub::perform(name, stub, request, has_schema).await?,
                     Kind::Command(_) => {

@@ -38,10 +38,12 @@ use crate::template::Templates;
 mod group;
 mod process_table;
 
-pub use process_table::ProcessTable;
+pub(crate) use process_table::ProcessTable;
 pub use process_table::ProcessTableError;
-pub use process_table::Reaped;
-pub use process_table::reap_orphans;
+#[cfg(test)]
+pub(crate) use process_table::Reaped;
+#[cfg(test)]
+pub(crate) use process_table::reap_orphans;
 
 use group::Group;
 
@@ -69,7 +71,7 @@ pub(crate) async fn perform(
     let program = Program { name, command, directory: directory(agent, command) };
 
     let started = program.start(&environment, actions.processes.as_deref(), actions);
-    let (group, pipes) = started.map_err(|error| {
+    let (group, reader) = started.map_err(|error| {
         let argv = command.argv.first().map(String::as_str).unwrap_or_default();
         let message = format!(
             "agent `{name}` could not be started: `{argv}` in {}: {error}",
@@ -77,7 +79,7 @@ pub(crate) async fn perform(
         );
         agent_error(Code::CommandNotStarted, message)
     })?;
-    let end = converse(group, pipes, &stdin, command.output_limit, call.timeout).await;
+    let end = converse(group, reader, &stdin, command.output_limit, call.timeout).await;
     program.answer(end, redactor)
 }
 
@@ -85,12 +87,6 @@ struct Program<'a> {
     name: &'a str,
     command: &'a Command,
     directory: PathBuf,
-}
-
-struct Pipes {
-    stdin: pipe::Sender,
-    stdout: pipe::Receiver,
-    stderr: pipe::Receiver,
 }
 
 /// How a conversation with a program went.
@@ -107,7 +103,7 @@ impl Program<'_> {
         environment: &[(OsString, OsString)],
         processes: Option<&ProcessTable>,
         actions: &Actions,
-    ) -> io::Result<(Group, Pipes)> {
+    ) -> io::Result<(Group, pipe::Sender)> {
         let (program, arguments) =
             self.command.argv.split_first().ok_or_else(|| io::Error::other("`argv` is empty"))?;
         let entry = processes.map(ProcessTable::begin).transpose()?;
@@ -123,19 +119,7 @@ impl Program<'_> {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut child = command.spawn()?;
-        let streams = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        // From here on the group is ended whatever happens.
-        let group = Group::new(child, Duration::from_millis(self.command.grace.0), entry)?;
-        let (Some(stdin), Some(stdout), Some(stderr)) = streams else {
-            return Err(io::Error::other("the program has no pipes"));
-        };
-        let pipes = Pipes {
-            stdin: pipe::Sender::from_owned_fd(stdin.into_owned_fd()?)?,
-            stdout: pipe::Receiver::from_owned_fd(stdout.into_owned_fd()?)?,
-            stderr: pipe::Receiver::from_owned_fd(stderr.into_owned_fd()?)?,
-        };
-        Ok((group, pipes))
+        Group::new(command.spawn()?, Duration::from_millis(self.command.grace.0), entry)
     }
 
     /// A name without a slash is searched in the `PATH` the program is given, else in the engine's; any other is
@@ -215,74 +199,77 @@ impl Program<'_> {
 
 /// Writes the request and reads what comes, all at once, until the program has ended, says too much or takes too long.
 /// When this returns, nothing of the program's group runs.
-async fn converse(mut group: Group, pipes: Pipes, request: &[u8], limit: u64, timeout: Duration) -> End {
-    let mut stderr = Tail::default();
-    let mut stdout = Vec::new();
+async fn converse(
+    mut group: Group,
+    stdin: pipe::Sender,
+    request: &[u8],
+    limit: u64,
+    timeout: Duration,
+) -> End {
+    let (mut stdout, mut stderr) = (Vec::new(), Tail::default());
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let talk = talk(&mut group, pipes, request, &mut stdout, limit, &mut stderr);
-    match tokio::time::timeout(timeout, talk).await {
-        Err(_) => {
-            group.stop().await;
-            End::TimedOut { after: timeout, stderr }
-        }
-        Ok(Ok(Talk::TooMuch)) => {
-            group.stop().await;
-            End::TooMuch { stderr }
-        }
+    let talk = talk(&mut group, stdin, request, &mut stdout, limit, &mut stderr);
+    let talked = match tokio::time::timeout(timeout, talk).await {
+        Ok(Ok(talked)) => talked,
         Ok(Err(error)) => {
             group.stop().await;
-            End::Failed(error)
+            return End::Failed(error);
         }
-        Ok(Ok(Talk::Ended(pipes))) => match group.finish().await {
-            Err(error) => End::Failed(error),
-            Ok(status) => {
-                // What the program wrote is in the pipes by now. Somebody else may hold them open: that is not waited for.
-                drain(&pipes.1, STDERR_KEPT * 128, |bytes| stderr.push(bytes));
-                let room = limit.saturating_add(1).saturating_sub(stdout.len());
-                drain(&pipes.0, room, |bytes| stdout.extend_from_slice(bytes));
-                if stdout.len() > limit {
-                    return End::TooMuch { stderr };
-                }
-                End::Exited { status, stdout, stderr }
-            }
-        },
+        Err(_) => {
+            group.stop().await;
+            return End::TimedOut { after: timeout, stderr };
+        }
+    };
+    if let Talk::TooMuch = talked {
+        group.stop().await;
+        return End::TooMuch { stderr };
     }
+    let status = match group.finish().await {
+        Ok(status) => status,
+        Err(error) => return End::Failed(error),
+    };
+    // What the program wrote is in the pipes by now. Somebody else may hold them open: that is not waited for.
+    if let Ok((_, output)) = group.parts() {
+        drain(&output.stderr, STDERR_KEPT * 128, |bytes| stderr.push(bytes));
+        let room = limit.saturating_add(1).saturating_sub(stdout.len());
+        drain(&output.stdout, room, |bytes| stdout.extend_from_slice(bytes));
+    }
+    if stdout.len() > limit { End::TooMuch { stderr } } else { End::Exited { status, stdout, stderr } }
 }
 
 enum Talk {
-    /// The program has ended; the pipes (stdout, stderr) may hold more.
-    Ended((pipe::Receiver, pipe::Receiver)),
+    /// The program has ended; its pipes may hold more.
+    Ended,
     /// There is more on stdout than allowed.
     TooMuch,
 }
 
 async fn talk(
     group: &mut Group,
-    pipes: Pipes,
+    stdin: pipe::Sender,
     request: &[u8],
     stdout: &mut Vec<u8>,
     limit: usize,
     stderr: &mut Tail,
 ) -> io::Result<Talk> {
-    let Pipes { stdin, stdout: mut out, stderr: mut err } = pipes;
+    let (process, output) = group.parts()?;
     let mut stdin = Some(stdin);
     let mut rest = request;
     let (mut out_open, mut err_open) = (true, true);
     let (mut out_chunk, mut err_chunk) = (vec![0; CHUNK], vec![0; CHUNK]);
     loop {
         tokio::select! {
-            end = group.ended() => {
-                end?;
-                return Ok(Talk::Ended((out, err)));
+            end = process.ended() => {
+                return end.map(|()| Talk::Ended);
             }
-            bytes = read(&mut out, &mut out_chunk), if out_open => {
+            bytes = read(&mut output.stdout, &mut out_chunk), if out_open => {
                 out_open = !bytes.is_empty();
                 stdout.extend_from_slice(bytes);
                 if stdout.len() > limit {
                     return Ok(Talk::TooMuch);
                 }
             }
-            bytes = read(&mut err, &mut err_chunk), if err_open => {
+            bytes = read(&mut output.stderr, &mut err_chunk), if err_open => {
                 err_open = !bytes.is_empty();
                 stderr.push(bytes);
             }

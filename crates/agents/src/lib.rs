@@ -5,7 +5,8 @@
 //! - [`Definitions`] is where it finds the agents that a run pinned; any catalog is one.
 //! - [`request`] and [`output`] say what an agent is given and what its answer means, as pure functions: stubs in tests
 //!   must mean the same.
-//! - [`ProcessTable`] remembers which programs run, so that [`reap_orphans`] can end those that outlived a killed engine.
+//! - A program runs in a process group of its own, which never outlives its call; [`Options::process_table`] lets the next
+//!   engine end those of a killed one.
 //!
 //! It deliberately knows nothing of journals, retries, approvals or what comes next in a workflow; it keeps no state
 //! that matters, and nothing here may decide whether an action is performed. A secret is known only here, during one
@@ -29,10 +30,7 @@ mod tests;
 
 pub use actions::Actions;
 pub use actions::Options;
-pub use command::ProcessTable;
 pub use command::ProcessTableError;
-pub use command::Reaped;
-pub use command::reap_orphans;
 pub use error::Code;
 pub use registry::Definitions;
 pub use registry::Source;

@@ -22,6 +22,8 @@ use crate::error::Code;
 
 /// The variable that marks the processes of one call.
 pub(crate) const MARK_VARIABLE: &str = "STEPWELL_CALL";
+/// How long what outlived an engine has to end by itself; its runs wait for that.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// The folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -35,30 +37,39 @@ pub struct ProcessTableError {
 }
 
 /// The programs that one engine runs, each a file in a folder.
-pub struct ProcessTable {
+pub(crate) struct ProcessTable {
     folder: PathBuf,
     /// What this process's marks begin with: no other process since the machine started has the same.
     prefix: String,
     /// The session this process belongs to, and its programs with it.
     session: i32,
-    next: AtomicU64,
 }
 
+/// Numbers the marks of this process, whatever table they are in: a mark finds processes, so no two may be the same.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
 impl ProcessTable {
-    /// Uses this folder, which is made if it is not there. Only one engine may use it at a time; that is for whoever
-    /// holds the engine's lock to see to, as is calling [`reap_orphans`] before.
-    pub fn open(folder: impl Into<PathBuf>) -> Result<Self, ProcessTableError> {
+    /// Uses this folder, which is made if it is not there, and first ends what an engine before left in it. Only one
+    /// engine may use it at a time; that is for whoever holds the engine's lock to see to.
+    pub(crate) fn open(folder: impl Into<PathBuf>) -> Result<Self, ProcessTableError> {
         let folder = folder.into();
+        let Reaped { ended, left } = reap_orphans(&folder, GRACE)?;
+        if !ended.is_empty() {
+            tracing::warn!(process_groups = ?ended, "programs that outlived a killed engine were ended");
+        }
+        if !left.is_empty() {
+            tracing::error!(process_groups = ?left, "programs that outlived a killed engine cannot be ended");
+        }
         fs::create_dir_all(&folder).map_err(|source| ProcessTableError { folder: folder.clone(), source })?;
         let own = rustix::process::getpid().as_raw_nonzero().get();
         let started = Process::read(own).map_or(0, |process| process.started);
         let session = rustix::process::getsid(None).map_or(0, |pid| pid.as_raw_nonzero().get());
-        Ok(Self { folder, prefix: format!("{own}-{started}"), session, next: AtomicU64::new(1) })
+        Ok(Self { folder, prefix: format!("{own}-{started}"), session })
     }
 
     /// Remembers that a program is about to be started.
     pub(crate) fn begin(&self) -> io::Result<Entry> {
-        let mark = format!("{}-{}", self.prefix, self.next.fetch_add(1, Ordering::Relaxed));
+        let mark = format!("{}-{}", self.prefix, NEXT.fetch_add(1, Ordering::Relaxed));
         let file = self.folder.join(&mark);
         fs::write(&file, format!("{}\n", self.session))?;
         Ok(Entry { file, mark, session: self.session })
@@ -92,20 +103,19 @@ impl Drop for Entry {
 
 /// What [`reap_orphans`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reaped {
+pub(crate) struct Reaped {
     /// The process groups that had outlived their engine and were ended.
-    pub ended: Vec<i32>,
+    pub(crate) ended: Vec<i32>,
     /// Those that did not end, not even when killed (a process that waits for a dead disk, or of another user).
-    pub left: Vec<i32>,
+    pub(crate) left: Vec<i32>,
 }
 
 /// Ends the programs in this folder that outlived their engine, with all that is left of their process groups: asks them
-/// to end, kills what still runs after `grace`, and waits until nothing does. To be called by the engine that has taken
-/// the old one's lock, before it opens the table; it blocks.
+/// to end, kills what still runs after `grace`, and waits until nothing does.
 ///
 /// A process that left its group's session (a daemon, by `setsid`) is not touched. Where there is no `/proc` nothing can
 /// be told apart safely: then nothing is ended, and the log says which process ids to look at.
-pub fn reap_orphans(folder: &Path, grace: Duration) -> Result<Reaped, ProcessTableError> {
+pub(crate) fn reap_orphans(folder: &Path, grace: Duration) -> Result<Reaped, ProcessTableError> {
     let unusable = |source| ProcessTableError { folder: folder.to_owned(), source };
     let files = match fs::read_dir(folder) {
         Ok(files) => files.collect::<Result<Vec<_>, _>>().map_err(unusable)?,
