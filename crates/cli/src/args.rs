@@ -163,6 +163,9 @@ pub(crate) struct Serve {
     /// Register changed definitions under a new version instead of refusing them
     #[arg(long)]
     pub(crate) new_version: bool,
+    /// How many seconds the steps being performed may go on when the server is told to stop
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) grace: u64,
 }
 
 #[derive(Debug, Args)]

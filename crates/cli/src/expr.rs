@@ -13,6 +13,7 @@ use expression::Value;
 
 use crate::args::Expr;
 use crate::args::Global;
+use crate::client::Client;
 use crate::input;
 use crate::output::Exit;
 use crate::output::Failure;
@@ -81,6 +82,24 @@ fn evaluation(error: &EvalError) -> Failure {
     }
 }
 
-fn of_run(_run: &str, _global: &Global) -> Result<(Value, Names), Failure> {
-    Err(Failure::new("NOT_YET", ""))
+/// A run's context, and the names of the workflow it runs.
+fn of_run(run: &str, global: &Global) -> Result<(Value, Names), Failure> {
+    Client::block_on(global, async |client| {
+        let document = client.get(&format!("/workflow-runs/{}", Client::segment(run))).await?;
+        let text = |key: &str| document.get(key).and_then(Value::as_str).unwrap_or_default();
+        let path = format!(
+            "/workflows/{}?version={}",
+            Client::segment(text("workflowId")),
+            Client::segment(text("version"))
+        );
+        let names = match client.get(&path).await {
+            Ok(definition) => {
+                let source = definition.get("source").and_then(Value::as_str).unwrap_or_default();
+                let parsed = model::parse(source, &model::Options::default());
+                parsed.workflow.map(|workflow| workflow.names).unwrap_or_default()
+            }
+            Err(_) => Names::default(),
+        };
+        Ok((document.get("context").cloned().unwrap_or_else(Value::object), names))
+    })
 }

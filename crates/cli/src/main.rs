@@ -1,7 +1,7 @@
 //! The `stepwell` binary: checks, runs, serves and tests workflows.
 //!
 //! - Files: `validate`, `graph`, `test`, `expr`.
-//! - Runs: `run`, `runs`, `decide`, all through `client`, which is the API of a server or the same API here.
+//! - Runs: `run`, `runs`, all through `client`, which is the API of a server or the same API here.
 //! - A home: `serve`, `sync`, `home` (the database and who holds it), `doctor`.
 //!
 //! Data goes to stdout, everything else to stderr (`output`). It deliberately decides nothing: what a command means is
@@ -9,15 +9,21 @@
 //!
 //! Start reading at `args.rs`, the table of commands.
 
-// Until every command exists.
-#![allow(dead_code)]
-
 mod args;
+mod client;
+mod doctor;
 mod expr;
+mod follow;
 mod graph;
+mod home;
 mod input;
 mod output;
 mod project;
+mod run;
+mod runs;
+mod serve;
+mod sync;
+mod test;
 mod validate;
 
 use std::process::ExitCode;
@@ -34,7 +40,7 @@ use crate::output::Output;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = Output::new(&cli.global);
-    match run(&cli, output) {
+    match perform(&cli, output) {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(failure) => {
             output.failure(&failure);
@@ -43,15 +49,25 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli, output: Output) -> Result<Exit, Failure> {
+fn perform(cli: &Cli, output: Output) -> Result<Exit, Failure> {
+    let global = &cli.global;
     match &cli.command {
         Command::Validate(args) => validate::run(args, output),
+        Command::Run(args) => run::run(args, global, output),
+        Command::Serve(args) => serve::run(args, global, output),
+        Command::Sync(args) => sync::run(args, global, output),
+        Command::Runs(args) => runs::run(args, global, output),
+        Command::Approvals(args) => runs::approvals(args, global, output),
+        Command::Approve(args) => runs::decide(args, true, global, output),
+        Command::Reject(args) => runs::decide(args, false, global, output),
+        Command::Signal(args) => runs::signal(args, global, output),
+        Command::Test(args) => test::run(args, output),
         Command::Graph(args) => graph::run(args, output),
-        Command::Expr(args) => expr::run(args, &cli.global, output),
+        Command::Expr(args) => expr::run(args, global, output),
+        Command::Doctor(args) => doctor::run(args, global, output),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "stepwell", &mut std::io::stdout());
             Ok(Exit::Done)
         }
-        _ => Err(Failure::new("NOT_YET", "this command does not exist yet")),
     }
 }

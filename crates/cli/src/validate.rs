@@ -139,3 +139,10 @@ fn workflow(
     };
     Ok(model::parse(source, &options).issues)
 }
+
+/// How many files there are in these paths, and how many errors in them.
+pub(crate) fn errors(paths: &[PathBuf]) -> Result<(usize, usize), Failure> {
+    let checked = check(&project::find(paths, &[FileKind::Workflow])?)?;
+    let errors = checked.iter().flat_map(|file| &file.issues).filter(|issue| issue.is_error()).count();
+    Ok((checked.len(), errors))
+}

@@ -1,1 +1,27 @@
-//! Stepwell: http.
+//! The REST API: one axum router over the runtime, for every home.
+//!
+//! - [`Api`] answers requests, from wherever they come: a socket, or the CLI in the same process.
+//! - [`bind`] and [`serve`] put it on this machine's loopback address; any other is refused, because there is no
+//!   authentication yet. Requests that a web page elsewhere could have caused are refused too.
+//! - Every error is JSON, `{code, message, hint?, details?}`, with a [`CODES`] entry or a code of the crates below.
+//!
+//! It deliberately knows nothing of stores, journals or workflows' semantics: it translates, and the
+//! [runtime](runtime::Runtime) decides.
+//!
+//! Start reading at `api.rs`, the table of paths; `documents.rs` has the JSON of each.
+
+mod api;
+mod convert;
+mod documents;
+mod error;
+mod extract;
+mod guard;
+mod server;
+
+pub use api::Api;
+pub use api::Project;
+pub use error::CODES;
+pub use error::Error;
+pub use extract::BODY_LIMIT;
+pub use server::bind;
+pub use server::serve;

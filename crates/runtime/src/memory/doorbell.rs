@@ -208,12 +208,19 @@ impl State {
 struct Watch<'a> {
     lane: &'a Lane,
     at: Timestamp,
+    /// Its receiver goes on to look itself, and tells others if there is more.
+    over: bool,
 }
 
 impl<'a> Watch<'a> {
     fn new(lane: &'a Lane, at: Timestamp) -> Self {
         lane.state.lock().watched = Some(at);
-        Self { lane, at }
+        Self { lane, at, over: false }
+    }
+
+    /// Ends without waking another: where there is no other, that would wake this one, again and again.
+    fn end(mut self) {
+        self.over = true;
     }
 }
 
@@ -223,7 +230,7 @@ impl Drop for Watch<'_> {
         if state.watched == Some(self.at) {
             state.watched = None;
         }
-        if state.unwatched().is_some() {
+        if !self.over && state.unwatched().is_some() {
             self.lane.rung.notify_last();
         }
     }
@@ -266,12 +273,13 @@ impl ports::Doorbell for Doorbell {
                 rung.await;
                 continue;
             };
-            let _watch = Watch::new(lane, next);
+            let watch = Watch::new(lane, next);
             tokio::select! {
                 biased;
                 () = rung => {}
                 () = self.clock.sleep(until(self.clock.now(), next)) => {}
             }
+            watch.end();
         }
     }
 

@@ -130,16 +130,12 @@ impl<'d> Reader<'d> {
         let expect = self.required(at, "expect").map(|at| self.expect(&at));
         let now = at.key("now").and_then(|at| {
             let text = self.text(&at)?;
-            text.parse()
-                .map_err(|_| {
-                    self.issue(
-                        &at,
-                        Code::BadValue,
-                        format!("`{text}` is no time"),
-                        Some("write it like 2026-03-01T09:00:00Z"),
-                    )
-                })
-                .ok()
+            let time = text.parse().ok();
+            if time.is_none() {
+                let hint = "write it like 2026-03-01T09:00:00Z";
+                self.issue(&at, Code::BadValue, format!("`{text}` is no time"), Some(hint));
+            }
+            time
         });
         Some(Case {
             name: name?,

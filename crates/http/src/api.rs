@@ -1,0 +1,625 @@
+//! Every path and what it does.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::Request;
+use axum::http::StatusCode;
+use axum::http::Uri;
+use axum::response::Response;
+use axum::routing::get;
+use axum::routing::post;
+use engine::RunId;
+use engine::Vote;
+use expression::Value;
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
+use model::Millis;
+use runtime::RunView;
+use runtime::Runtime;
+use runtime::SignalRequest;
+use runtime::StartRequest;
+use runtime::Started;
+use runtime::ports::ApprovalFilter;
+use runtime::ports::DefinitionKind;
+use runtime::ports::PageRequest;
+use runtime::ports::RunFilter;
+use runtime::ports::RunStatus;
+use tokio::sync::watch;
+
+use crate::Error;
+use crate::documents;
+use crate::documents::List;
+use crate::error::json;
+use crate::extract::Json;
+use crate::extract::Parameters;
+use crate::extract::Segments;
+use crate::extract::Source;
+use crate::extract::header_text;
+use crate::server::told;
+
+/// Requests that wait for the end of a run at once.
+const MAX_WAITING: usize = 10_000;
+/// Nobody waits longer with one request.
+const MAX_WAIT: Duration = Duration::from_mins(10);
+/// Rows of a list, unless asked for fewer.
+const DEFAULT_LIMIT: usize = 50;
+/// Rows of a list at most.
+const MAX_LIMIT: usize = 1_000;
+
+/// The API over one runtime. Cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    shared: Arc<Shared>,
+    service: TowerToHyperService<Router>,
+}
+
+struct Shared {
+    runtime: Runtime,
+    project: Option<Arc<dyn Project>>,
+    waiting: AtomicUsize,
+    /// True once nobody is to be waited for any more.
+    stopping: watch::Sender<bool>,
+}
+
+/// The files that a server was started with. It reads them itself, so that nothing can be registered over the network
+/// (a program to run, above all) that does not stand in them.
+#[async_trait]
+pub trait Project: Send + Sync + 'static {
+    /// Where they are.
+    fn folder(&self) -> String;
+
+    /// Registers what is new and disables what is gone, or with `check` only says so; answers with what it did.
+    async fn sync(&self, new_version: bool, check: bool) -> Result<Value, Error>;
+}
+
+impl Api {
+    /// The API over `runtime`.
+    pub fn new(runtime: Runtime) -> Self {
+        Self::over(runtime, None)
+    }
+
+    /// The same, for a server that was started with a project.
+    #[must_use]
+    pub fn with_project(self, project: Arc<dyn Project>) -> Self {
+        Self::over(self.shared.runtime.clone(), Some(project))
+    }
+
+    fn over(runtime: Runtime, project: Option<Arc<dyn Project>>) -> Self {
+        let stopping = watch::Sender::new(false);
+        let shared = Arc::new(Shared { runtime, project, waiting: AtomicUsize::new(0), stopping });
+        Self { service: TowerToHyperService::new(router(shared.clone())), shared }
+    }
+
+    /// Answers one request. Whether it may be made is not asked here: that is the server's matter.
+    pub async fn call(&self, request: Request<Body>) -> Response {
+        match self.service.call(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+
+    /// Requests that wait for a run answer now, with where it stands.
+    pub fn stop_waiting(&self) {
+        self.shared.stopping.send_replace(true);
+    }
+}
+
+fn router(shared: Arc<Shared>) -> Router {
+    let workflows = Router::new()
+        .route("/", get(list_workflows).post(create_workflow))
+        .route("/validate", post(validate_workflow))
+        .route("/{id}", get(get_workflow).put(update_workflow).delete(disable_workflow))
+        .route("/{id}/enable", post(enable_workflow));
+    let runs = Router::new()
+        .route("/", get(list_runs).post(start_run))
+        .route("/{run}", get(get_run))
+        .route("/{run}/events", get(list_events))
+        .route("/{run}/pause", post(pause))
+        .route("/{run}/resume", post(resume))
+        .route("/{run}/cancel", post(cancel))
+        .route("/{run}/redrive", post(redrive))
+        .route("/{run}/signals", post(signal))
+        .route("/{run}/approvals", get(list_run_approvals))
+        .route("/{run}/approvals/{approval}/approve", post(approve))
+        .route("/{run}/approvals/{approval}/reject", post(reject));
+    let api = Router::new()
+        .nest("/workflows", workflows)
+        .nest("/workflow-runs", runs)
+        .route("/workflow-approvals", get(list_approvals))
+        .route("/sync", get(get_project).post(sync_project));
+    Router::new()
+        .nest("/api/v1", api)
+        .route("/health", get(health))
+        .route("/health/ready", get(ready))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(shared)
+}
+
+type Answer = Result<Response, Error>;
+type Shape = State<Arc<Shared>>;
+
+// Runs.
+
+async fn start_run(
+    State(shared): Shape,
+    Parameters(query): Parameters<documents::Wait>,
+    headers: HeaderMap,
+    Json(body): Json<documents::Start>,
+) -> Answer {
+    let wait = query.wait.as_deref().map(wait_time).transpose()?;
+    let key = header_text(&headers, "idempotency-key")?.map(Arc::from);
+    let workflow = body.workflow_id;
+    let request = StartRequest {
+        version: body.version,
+        key,
+        starter: body.starter,
+        ..StartRequest::new(workflow.clone(), body.input)
+    };
+    let (started, ended) = match wait {
+        Some(wait) => shared.start_and_wait(request, wait).await?,
+        None => (shared.runtime.start(request).await?, None),
+    };
+    let status = match &ended {
+        Some(view) => view.summary.status,
+        None if started.created => RunStatus::Pending,
+        None => shared.runtime.get(&started.run).await?.summary.status,
+    };
+    let document = documents::Started {
+        run_id: &started.run,
+        workflow_id: &workflow,
+        status,
+        created: started.created,
+        output: ended.as_ref().and_then(|view| view.output.as_ref()),
+        error: ended.as_ref().and_then(|view| view.summary.error.as_ref()),
+    };
+    let code = match (&ended, wait) {
+        // The time was over before the run was.
+        (None, Some(_)) => StatusCode::ACCEPTED,
+        (None, None) if started.created => StatusCode::CREATED,
+        _ => StatusCode::OK,
+    };
+    Ok(json(code, &document))
+}
+
+async fn get_run(
+    State(shared): Shape,
+    Segments(run): Segments<RunId>,
+    Parameters(query): Parameters<documents::Wait>,
+) -> Answer {
+    let ended = match query.wait.as_deref().map(wait_time).transpose()? {
+        Some(wait) => shared.wait(&run, wait).await?.is_some(),
+        None => true,
+    };
+    let view = shared.runtime.get(&run).await?;
+    Ok(json(if ended { StatusCode::OK } else { StatusCode::ACCEPTED }, &documents::Run::from(&view)))
+}
+
+async fn list_runs(State(shared): Shape, Parameters(query): Parameters<documents::ListRuns>) -> Answer {
+    let statuses = query.status.as_deref().map(statuses).transpose()?.unwrap_or_default();
+    let filter = RunFilter { workflow: query.workflow_id, statuses };
+    let page = shared.runtime.runs(&filter, &page(query.limit, query.cursor)?).await?;
+    Ok(json(StatusCode::OK, &List::<documents::Summary<'_>>::of(&page)))
+}
+
+async fn list_events(
+    State(shared): Shape,
+    Segments(run): Segments<RunId>,
+    Parameters(query): Parameters<documents::Paging>,
+) -> Answer {
+    let wanted = page(query.limit, query.cursor)?;
+    let page = shared.runtime.timeline(&run, wanted.cursor.as_deref(), wanted.limit).await?;
+    Ok(json(StatusCode::OK, &List::<documents::TimelineEvent<'_>>::of(&page)))
+}
+
+async fn pause(
+    State(shared): Shape,
+    Segments(run): Segments<RunId>,
+    Json(body): Json<documents::Control>,
+) -> Answer {
+    controlled(&shared.runtime.pause(&run, body.by).await?)
+}
+
+async fn resume(
+    State(shared): Shape,
+    Segments(run): Segments<RunId>,
+    Json(body): Json<documents::Control>,
+) -> Answer {
+    controlled(&shared.runtime.resume(&run, body.by).await?)
+}
+
+async fn cancel(
+    State(shared): Shape,
+    Segments(run): Segments<RunId>,
+    Json(body): Json<documents::Control>,
+) -> Answer {
+    controlled(&shared.runtime.cancel(&run, body.by, body.reason).await?)
+}
+
+async fn redrive(
+    State(shared): Shape,
+    Segments(run): Segments<RunId>,
+    Json(body): Json<documents::Control>,
+) -> Answer {
+    controlled(&shared.runtime.redrive(&run, body.by).await?)
+}
+
+async fn signal(
+    State(shared): Shape,
+    Segments(run): Segments<RunId>,
+    Json(body): Json<documents::SendSignal>,
+) -> Answer {
+    let request = SignalRequest { id: body.id, name: body.name, payload: body.payload, by: body.by };
+    shared.runtime.signal(&run, request).await?;
+    controlled(&shared.runtime.get(&run).await?)
+}
+
+/// Where a run stands after what was asked of it.
+#[allow(clippy::unnecessary_wraps)] // An answer like all others.
+fn controlled(view: &RunView) -> Answer {
+    Ok(json(StatusCode::OK, &documents::Summary::from(&view.summary)))
+}
+
+// Approvals.
+
+async fn list_run_approvals(
+    State(shared): Shape,
+    Segments(run): Segments<RunId>,
+    Parameters(query): Parameters<documents::Paging>,
+) -> Answer {
+    // An unknown run has no approvals, but that is not the answer.
+    shared.runtime.get(&run).await?;
+    let filter = ApprovalFilter { run: Some(run), pending: false };
+    let page = shared.runtime.approvals(&filter, &page(query.limit, query.cursor)?).await?;
+    Ok(json(StatusCode::OK, &List::<documents::Approval<'_>>::of(&page)))
+}
+
+async fn list_approvals(
+    State(shared): Shape,
+    Parameters(query): Parameters<documents::ListApprovals>,
+) -> Answer {
+    let pending = match query.status.as_deref() {
+        None | Some("pending") => true,
+        Some("all") => false,
+        Some(other) => return Err(query_error(format!("status `{other}` is neither `pending` nor `all`"))),
+    };
+    let filter = ApprovalFilter { run: None, pending };
+    let page = shared.runtime.approvals(&filter, &page(query.limit, query.cursor)?).await?;
+    Ok(json(StatusCode::OK, &List::<documents::Approval<'_>>::of(&page)))
+}
+
+async fn approve(
+    State(shared): Shape,
+    Segments((run, approval)): Segments<(RunId, Arc<str>)>,
+    Json(body): Json<documents::Decide>,
+) -> Answer {
+    shared.decide(&run, &approval, true, body).await
+}
+
+async fn reject(
+    State(shared): Shape,
+    Segments((run, approval)): Segments<(RunId, Arc<str>)>,
+    Json(body): Json<documents::Decide>,
+) -> Answer {
+    shared.decide(&run, &approval, false, body).await
+}
+
+impl Shared {
+    async fn start_and_wait(
+        &self,
+        request: StartRequest,
+        time: Duration,
+    ) -> Result<(Started, Option<RunView>), Error> {
+        let _place = Place::take(&self.waiting)?;
+        let mut stopping = self.stopping.subscribe();
+        tokio::select! {
+            started = self.runtime.start_and_wait(request, time) => Ok(started?),
+            () = told(&mut stopping) => Err(
+                Error::new(StatusCode::SERVICE_UNAVAILABLE, "SHUTTING_DOWN", "the server ends; the run may have been started")
+                    .hint("ask again with the same Idempotency-Key"),
+            ),
+        }
+    }
+
+    /// The run's end, if it comes in time and before the server ends.
+    async fn wait(&self, run: &RunId, time: Duration) -> Result<Option<RunView>, Error> {
+        let _place = Place::take(&self.waiting)?;
+        let mut stopping = self.stopping.subscribe();
+        tokio::select! {
+            ended = self.runtime.wait(run, time) => Ok(ended?),
+            () = told(&mut stopping) => Ok(None),
+        }
+    }
+
+    async fn decide(&self, run: &RunId, approval: &str, approve: bool, body: documents::Decide) -> Answer {
+        let vote = Vote {
+            approve,
+            approver: body.approver.unwrap_or_else(|| Arc::from("user:local")),
+            teams: body.teams,
+            comment: body.comment,
+            form: body.form,
+        };
+        let voted = self.runtime.vote(run, approval, vote).await?;
+        Ok(json(StatusCode::OK, &documents::Decided::new(run, &voted)))
+    }
+}
+
+/// One of the places to wait in; free again when dropped.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize) -> Result<Self, Error> {
+        let place = Self(waiting);
+        if waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING {
+            return Ok(place);
+        }
+        let message = format!("{MAX_WAITING} requests wait already");
+        Err(Error::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_WAITING", message)
+            .hint("ask without `wait`, and again later"))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+// Workflows.
+
+async fn list_workflows(State(shared): Shape, Parameters(query): Parameters<documents::Paging>) -> Answer {
+    let page =
+        shared.runtime.definitions(DefinitionKind::Workflow, &page(query.limit, query.cursor)?).await?;
+    Ok(json(StatusCode::OK, &List::<documents::Workflow<'_>>::of(&page)))
+}
+
+async fn get_workflow(
+    State(shared): Shape,
+    Segments(id): Segments<String>,
+    Parameters(query): Parameters<documents::Version>,
+) -> Answer {
+    let versions = shared.runtime.versions(DefinitionKind::Workflow, &id).await?;
+    let found = match &query.version {
+        Some(version) => versions.iter().find(|definition| definition.version.as_deref() == Some(version)),
+        None => versions.first(),
+    };
+    let Some(definition) = found else { return Err(no_workflow(&id, query.version.as_deref())) };
+    let document = documents::WorkflowDocument {
+        workflow: definition.into(),
+        source: &definition.source,
+        versions: versions.iter().map(documents::Workflow::from).collect(),
+    };
+    Ok(json(StatusCode::OK, &document))
+}
+
+async fn create_workflow(
+    State(shared): Shape,
+    Parameters(query): Parameters<documents::Register>,
+    source: Source,
+) -> Answer {
+    shared.register(source, query.new_version, None).await
+}
+
+async fn update_workflow(
+    State(shared): Shape,
+    Segments(id): Segments<String>,
+    Parameters(query): Parameters<documents::Register>,
+    source: Source,
+) -> Answer {
+    shared.register(source, query.new_version, Some(&id)).await
+}
+
+async fn validate_workflow(
+    State(shared): Shape,
+    Parameters(_): Parameters<documents::Nothing>,
+    source: Source,
+) -> Answer {
+    let agents = Agents::registered(&shared.runtime).await?;
+    let options = model::Options { file: source.file, agents: Some(&agents), workflows: None };
+    let parsed = model::parse(&source.text, &options);
+    let document = documents::Validated {
+        valid: parsed.workflow.is_some(),
+        workflow_id: parsed.workflow.as_ref().map(|workflow| &*workflow.id),
+        issues: &parsed.issues,
+    };
+    Ok(json(StatusCode::OK, &document))
+}
+
+async fn disable_workflow(State(shared): Shape, Segments(id): Segments<String>) -> Answer {
+    shared.set_disabled(&id, true).await
+}
+
+async fn enable_workflow(State(shared): Shape, Segments(id): Segments<String>) -> Answer {
+    shared.set_disabled(&id, false).await
+}
+
+impl Shared {
+    async fn register(&self, source: Source, new_version: bool, id: Option<&str>) -> Answer {
+        // A definition that cannot be read has no id; registering says what is wrong with it.
+        if let Some(id) = id
+            && let Some(other) = written_id(&source).filter(|written| written != id)
+        {
+            let message = format!("the definition's id is `{other}`, the path's is `{id}`");
+            return Err(Error::new(StatusCode::UNPROCESSABLE_ENTITY, "BODY_INVALID", message));
+        }
+        let registration =
+            self.runtime.register(DefinitionKind::Workflow, &source.text, None, new_version).await?;
+        let document = documents::Registered {
+            workflow: (&registration.definition).into(),
+            created: registration.created,
+            issues: &registration.issues,
+        };
+        Ok(json(if registration.created { StatusCode::CREATED } else { StatusCode::OK }, &document))
+    }
+
+    async fn set_disabled(&self, id: &str, disabled: bool) -> Answer {
+        if !self.runtime.set_disabled(DefinitionKind::Workflow, id, disabled).await? {
+            return Err(no_workflow(id, None));
+        }
+        let versions = self.runtime.versions(DefinitionKind::Workflow, id).await?;
+        match versions.first() {
+            Some(definition) => Ok(json(StatusCode::OK, &documents::Workflow::from(definition))),
+            None => Err(no_workflow(id, None)),
+        }
+    }
+}
+
+fn written_id(source: &Source) -> Option<String> {
+    let located = model::Located::parse(&source.text, source.file).ok()?;
+    let definition = located.value.get("definition").unwrap_or(&located.value);
+    definition.get("id")?.as_str().map(str::to_owned)
+}
+
+/// The agents that are registered, to check a workflow against.
+struct Agents(Vec<model::Agent>);
+
+impl Agents {
+    async fn registered(runtime: &Runtime) -> Result<Self, Error> {
+        let mut agents = Vec::new();
+        let mut page = PageRequest { limit: MAX_LIMIT, cursor: None };
+        loop {
+            let found = runtime.definitions(DefinitionKind::Agent, &page).await?;
+            for definition in found.items {
+                agents.extend(
+                    model::agent::parse(&definition.source, definition.file.as_deref().unwrap_or_default()).0,
+                );
+            }
+            match found.next {
+                Some(next) => page.cursor = Some(next),
+                None => return Ok(Self(agents)),
+            }
+        }
+    }
+}
+
+impl model::AgentCatalog for Agents {
+    fn agent(&self, name: &str) -> Option<&model::Agent> {
+        self.0.iter().find(|agent| &*agent.name == name)
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.0.iter().map(|agent| agent.name.to_string()).collect()
+    }
+}
+
+fn no_workflow(id: &str, version: Option<&str>) -> Error {
+    let version = version.map_or_else(String::new, |version| format!(" with version {version}"));
+    Error::new(StatusCode::NOT_FOUND, "WORKFLOW_NOT_FOUND", format!("there is no workflow `{id}`{version}"))
+}
+
+async fn get_project(State(shared): Shape) -> Answer {
+    let folder = shared.project()?.folder();
+    Ok(json(StatusCode::OK, &Value::from(expression::Object::from_iter([("project", folder)]))))
+}
+
+async fn sync_project(State(shared): Shape, Json(body): Json<documents::Sync>) -> Answer {
+    Ok(json(StatusCode::OK, &shared.project()?.sync(body.new_version, body.check).await?))
+}
+
+impl Shared {
+    fn project(&self) -> Result<&Arc<dyn Project>, Error> {
+        self.project.as_ref().ok_or_else(|| {
+            Error::new(StatusCode::CONFLICT, "NO_PROJECT_SERVED", "the server was started without a project")
+                .hint("start it with `stepwell serve --project DIR`")
+        })
+    }
+}
+
+// The rest.
+
+async fn health() -> Response {
+    json(StatusCode::OK, &Value::from(expression::Object::from_iter([("status", "ok")])))
+}
+
+async fn ready(State(shared): Shape) -> Answer {
+    if *shared.stopping.borrow() {
+        return Err(Error::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "SHUTTING_DOWN",
+            "the server is about to end",
+        ));
+    }
+    // Whether the store answers.
+    shared.runtime.runs(&RunFilter::default(), &PageRequest { limit: 1, cursor: None }).await.map_err(
+        |error| {
+            let mut error = Error::from(error);
+            error.status = StatusCode::SERVICE_UNAVAILABLE;
+            error
+        },
+    )?;
+    Ok(health().await)
+}
+
+async fn unknown_path(uri: Uri) -> Error {
+    let hint = if uri.path().starts_with("/api/v1") {
+        "there are /workflows, /workflow-runs and /workflow-approvals"
+    } else {
+        "the API begins at /api/v1"
+    };
+    Error::new(StatusCode::NOT_FOUND, "UNKNOWN_PATH", format!("there is nothing at {}", uri.path()))
+        .hint(hint)
+}
+
+async fn method_not_allowed(request: Request<Body>) -> Error {
+    let message = format!("{} cannot be done to {}", request.method(), request.uri().path());
+    Error::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message)
+}
+
+fn query_error(message: impl Into<String>) -> Error {
+    Error::new(StatusCode::BAD_REQUEST, "QUERY_INVALID", message)
+}
+
+fn wait_time(text: &str) -> Result<Duration, Error> {
+    let Millis(millis) = model::parse_duration(text)
+        .map_err(|error| query_error(format!("wait: {error}")).hint(model::DURATION_HELP))?;
+    let wait = Duration::from_millis(millis);
+    if wait > MAX_WAIT {
+        return Err(query_error(format!(
+            "wait: `{text}` is longer than {} minutes",
+            MAX_WAIT.as_secs() / 60
+        ))
+        .hint("ask again"));
+    }
+    Ok(wait)
+}
+
+fn page(limit: Option<usize>, cursor: Option<String>) -> Result<PageRequest, Error> {
+    let limit = limit.unwrap_or(DEFAULT_LIMIT);
+    if limit == 0 || limit > MAX_LIMIT {
+        return Err(query_error(format!("limit: {limit} is not between 1 and {MAX_LIMIT}")));
+    }
+    Ok(PageRequest { limit, cursor })
+}
+
+fn statuses(text: &str) -> Result<Vec<RunStatus>, Error> {
+    // `canceled`, `paused` and `blocked` are accepted as input, in any case.
+    let known = |word: &str| {
+        Some(match word.to_ascii_uppercase().as_str() {
+            "PENDING" => RunStatus::Pending,
+            "RUNNING" => RunStatus::Running,
+            "WAITING_APPROVAL" | "BLOCKED" => RunStatus::WaitingApproval,
+            "WAITING_SIGNAL" => RunStatus::WaitingSignal,
+            "WAITING_TIMER" => RunStatus::WaitingTimer,
+            "PAUSING" => RunStatus::Pausing,
+            "PAUSED" => RunStatus::Paused,
+            "CANCELLING" | "CANCELING" => RunStatus::Cancelling,
+            "COMPLETED" => RunStatus::Completed,
+            "FAILED" => RunStatus::Failed,
+            "CANCELLED" | "CANCELED" => RunStatus::Cancelled,
+            "TIMED_OUT" => RunStatus::TimedOut,
+            _ => return None,
+        })
+    };
+    let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+    words
+        .map(|word| known(word).ok_or_else(|| query_error(format!("status: `{word}` is no status of a run"))))
+        .collect()
+}
