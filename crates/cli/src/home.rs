@@ -30,9 +30,6 @@ use crate::output::Failure;
 /// Where the database is, unless said otherwise.
 pub(crate) const DEFAULT_DATABASE: &str = ".stepwell/stepwell.db";
 
-/// How long a program that outlived its engine has to end by itself.
-const ORPHAN_GRACE: Duration = Duration::from_secs(2);
-
 /// The database that the options name.
 pub(crate) fn database(global: &Global) -> PathBuf {
     global.db.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_DATABASE))
@@ -106,10 +103,6 @@ impl Home {
         let mut processes = store.path().as_os_str().to_owned();
         processes.push(".processes");
         let processes = PathBuf::from(processes);
-        let reaped = agents::reap_orphans(&processes, ORPHAN_GRACE).map_err(unusable)?;
-        if !reaped.left.is_empty() {
-            tracing::warn!(groups = ?reaped.left, "programs of an earlier engine did not end");
-        }
         let actions =
             agents::Options::new(folder).with_process_table(processes).build(Arc::new(catalog.clone()));
         let ids = SystemIds::new()
