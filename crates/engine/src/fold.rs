@@ -223,6 +223,9 @@ impl Scope {
         self.signals.clone_from(&base.signals);
         self.control.parent = started.clocks;
         if let Some(item_name) = &base.item_name {
+            if self.flow.value.as_object().is_none() {
+                self.flow = Flow { value: Value::object(), from: None };
+            }
             let item = started.item.clone().unwrap_or_default();
             let names: [(Arc<str>, Value); 4] = [
                 (item_name.clone(), item.clone()),

@@ -270,6 +270,24 @@ states:
 }
 
 #[test]
+fn an_agent_for_each_item_receives_the_item() {
+    let source = "
+id: each
+states:
+  - {id: given, type: transform, expression: '[\"x\"]', next: spell}
+  - {id: spell, type: foreach, itemsPath: steps.given, itemName: letter, agent: speller}
+";
+    let mut world = World::new(source, |_| ok("1"));
+    world.start(json("{}"));
+    let input = r#"{"input": {"letter": "x", "_item": "x", "_index": 0, "_total": 1}}"#;
+    assert_eq!(
+        world.asked[0].request,
+        json(input),
+        "what flows in is no object, so the item's names are all there is"
+    );
+}
+
+#[test]
 fn a_loop_back_is_a_new_visit_and_a_new_step() {
     let mut world = World::new(
         "
