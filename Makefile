@@ -47,6 +47,7 @@ test: check integration corpus acceptance pages fuzz ## everything: the gate, in
 integration:
 	$(CARGO) test --locked --quiet --test '*'
 	$(CARGO) test --locked --quiet --doc
+	$(CARGO) test --locked --quiet --package stepwell-agreement
 	$(CARGO) test --locked --quiet -p stepwell-agreement
 
 binary:
