@@ -25,9 +25,18 @@ pub(crate) struct Plan {
     pub(crate) id: Arc<str>,
     pub(crate) version: Arc<str>,
     pub(crate) hash: Arc<str>,
-    pub(crate) disabled: bool,
     /// The hash of each agent it may call, as far as they exist.
     pub(crate) agents: BTreeMap<Arc<str>, Arc<str>>,
+}
+
+/// Whether a workflow can be started.
+pub(crate) enum Planned {
+    /// It can.
+    Plan(Arc<Plan>),
+    /// There is no such workflow or version.
+    Unknown,
+    /// It takes no new runs.
+    Disabled,
 }
 
 type Name = (Arc<str>, Option<Arc<str>>);
@@ -73,21 +82,27 @@ impl Runtime {
         Ok(workflow)
     }
 
-    /// What a new run of this workflow would be; `None` when there is no such workflow or version.
-    pub(crate) async fn plan(
-        &self,
-        id: &Arc<str>,
-        version: Option<&Arc<str>>,
-    ) -> Result<Option<Arc<Plan>>, Error> {
+    /// What a new run of this workflow would be.
+    pub(crate) async fn plan(&self, id: &Arc<str>, version: Option<&Arc<str>>) -> Result<Planned, Error> {
         let name = (id.clone(), version.cloned());
         if self.core.plans.exclusive
             && let Some(plan) = self.core.plans.active.lock().get(&name)
         {
-            return Ok(Some(plan.clone()));
+            return Ok(Planned::Plan(plan.clone()));
         }
         let catalog = &self.core.ports.catalog;
         let found = catalog.definition(DefinitionKind::Workflow, id, version.map(AsRef::as_ref)).await?;
-        let Some(definition) = found else { return Ok(None) };
+        let Some(definition) = found else {
+            let versions = catalog.versions(DefinitionKind::Workflow, id).await?;
+            return Ok(if version.is_none() && versions.iter().any(|known| known.disabled) {
+                Planned::Disabled
+            } else {
+                Planned::Unknown
+            });
+        };
+        if definition.disabled {
+            return Ok(Planned::Disabled);
+        }
         let known = self.core.plans.pinned.lock().get(&definition.hash).cloned();
         let workflow = match known {
             Some(workflow) => workflow,
@@ -102,7 +117,6 @@ impl Runtime {
             id: definition.id,
             version: definition.version.unwrap_or_else(|| "1".into()),
             hash: definition.hash,
-            disabled: definition.disabled,
             agents,
             workflow,
         });
@@ -114,7 +128,7 @@ impl Runtime {
             }
             active.insert(name, plan.clone());
         }
-        Ok(Some(plan))
+        Ok(Planned::Plan(plan))
     }
 
     async fn agents_of(&self, workflow: &Workflow) -> Result<BTreeMap<Arc<str>, Arc<str>>, StoreError> {

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::Runtime;
 use crate::error::Error;
+use crate::plans::Planned;
 use crate::ports::DefinitionKind;
 use crate::ports::PageRequest;
 use crate::runtime::later;
@@ -92,7 +93,7 @@ async fn fire(runtime: &Runtime, schedule: &Schedule, tick: Timestamp) {
     };
     match runtime.start(request).await {
         Ok(started) => {
-            tracing::info!(workflow = %schedule.workflow, run = %started.run, %tick, "a schedule started a run")
+            tracing::info!(workflow = %schedule.workflow, run = %started.run, %tick, "a schedule started a run");
         }
         Err(error) => {
             tracing::error!(workflow = %schedule.workflow, schedule = %schedule.name, %tick, %error, "a schedule could not start a run");
@@ -108,7 +109,7 @@ async fn schedules(runtime: &Runtime) -> Result<Vec<Schedule>, Error> {
         let found = runtime.core.ports.catalog.definitions(DefinitionKind::Workflow, &page).await?;
         for definition in found.items.into_iter().filter(|definition| !definition.disabled) {
             let workflow = match runtime.plan(&definition.id, None).await {
-                Ok(Some(plan)) if !plan.disabled => plan.workflow.clone(),
+                Ok(Planned::Plan(plan)) => plan.workflow.clone(),
                 Ok(_) => continue,
                 Err(error) => {
                     tracing::warn!(workflow = %definition.id, %error, "a workflow's schedules cannot be read");

@@ -19,6 +19,8 @@ use crate::ports::Queue;
 
 /// A pause after something that should not fail has failed.
 const SETBACK: Duration = Duration::from_secs(1);
+/// Tries to say that a doorbell was answered.
+const SETTLING: u32 = 5;
 
 /// How a [`Service`] works.
 #[derive(Clone, Debug)]
@@ -69,6 +71,7 @@ impl Service {
         let mut background = JoinSet::new();
         let pools = [(Queue::Steps, self.options.steps), (Queue::Resume, self.options.resumes)]
             .map(|(queue, limit)| Pool::start(&self.runtime, queue, limit, stopped.clone()));
+        let _workers = Workers(&pools);
         background.spawn(sweeper(self.runtime.clone(), self.options.clone(), stopped.clone()));
         if self.options.schedules {
             background.spawn(crate::schedule::run(self.runtime.clone(), stopped));
@@ -174,13 +177,14 @@ impl Pool {
                 Some(SETBACK)
             }
         };
-        let scope = delivery.scope.clone();
-        let settled = match retry_after {
-            None => doorbell.acknowledge(delivery).await,
-            Some(after) => doorbell.retry(delivery, after).await,
-        };
-        if let Err(error) = settled {
-            tracing::warn!(%scope, %error, "a doorbell was answered, but may ring again");
+        for _ in 0..SETTLING {
+            let settled = match retry_after {
+                None => doorbell.acknowledge(delivery.clone()).await,
+                Some(after) => doorbell.retry(delivery.clone(), after).await,
+            };
+            let Err(error) = settled else { return };
+            tracing::warn!(scope = %delivery.scope, %error, "a doorbell was answered, but may ring again");
+            self.runtime.ports().clock.sleep(SETBACK).await;
         }
     }
 
@@ -191,6 +195,17 @@ impl Pool {
                 return;
             }
             while tasks.join_next().await.is_some() {}
+        }
+    }
+}
+
+/// Whoever drops a service stops its workers with it.
+struct Workers<'a>(&'a [Arc<Pool>]);
+
+impl Drop for Workers<'_> {
+    fn drop(&mut self) {
+        for pool in self.0 {
+            pool.tasks.lock().abort_all();
         }
     }
 }

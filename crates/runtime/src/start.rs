@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::error::StartError;
 use crate::extras::Before;
 use crate::heads::Head;
+use crate::plans::Planned;
 use crate::ports::Queue;
 use crate::ports::Ring;
 use crate::runtime::later;
@@ -58,16 +59,14 @@ impl Runtime {
         request: StartRequest,
         end: Option<&mut Option<oneshot::Receiver<Arc<RunView>>>>,
     ) -> Result<Started, StartError> {
-        let plan = self.plan(&request.workflow, request.version.as_ref()).await?;
-        let Some(plan) = plan else {
-            return Err(StartError::WorkflowNotFound {
-                workflow: request.workflow,
-                version: request.version,
-            });
+        let plan = match self.plan(&request.workflow, request.version.as_ref()).await? {
+            Planned::Plan(plan) => plan,
+            Planned::Disabled => return Err(StartError::WorkflowDisabled { workflow: request.workflow }),
+            Planned::Unknown => {
+                let StartRequest { workflow, version, .. } = request;
+                return Err(StartError::WorkflowNotFound { workflow, version });
+            }
         };
-        if plan.disabled {
-            return Err(StartError::WorkflowDisabled { workflow: request.workflow });
-        }
         let mut input = input_or_empty(request.input);
         if input.as_object().is_none() {
             return Err(StartError::InputNotObject { found: input.kind() });

@@ -10,3 +10,9 @@ async fn the_memory_store_conforms() {
     conformance::journal_suite(Arc::new(memory::Store::new())).await;
     conformance::catalog_suite(Arc::new(memory::Store::new())).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_memory_doorbell_conforms() {
+    let clock = memory::VirtualClock::new(jiff::Timestamp::UNIX_EPOCH);
+    conformance::doorbell_suite(Arc::new(memory::Doorbell::new(Arc::new(clock)))).await;
+}

@@ -60,7 +60,7 @@ async fn a_number_is_given_once<S: Journal + Catalog>(store: &S) {
     }
     match store.append(&root, &first, Vec::new()).await {
         Err(AppendError::Conflict(existing)) => {
-            assert_eq!(existing.append_id, first.append_id, "a writer knows its own")
+            assert_eq!(existing.append_id, first.append_id, "a writer knows its own");
         }
         other => panic!("a record was appended twice: {other:?}"),
     }

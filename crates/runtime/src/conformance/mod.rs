@@ -9,9 +9,11 @@
 )]
 
 mod catalog;
+mod doorbell;
 mod journal;
 
 pub use catalog::catalog_suite;
+pub use doorbell::doorbell_suite;
 pub use journal::journal_suite;
 
 use std::sync::Arc;

@@ -47,6 +47,8 @@ pub enum Fault {
     Before,
     /// It takes effect, and the answer is lost.
     After,
+    /// It is answered as if it had been done, and nothing was: for doorbells, which may get lost. Other calls fail.
+    Lose,
     /// The process dies before it takes effect: the call never returns.
     DieBefore,
     /// The process dies after it took effect: the call never returns.
@@ -93,6 +95,7 @@ impl<P: ?Sized> Faulty<P> {
         match (self.plan.rule)(number, name) {
             Fault::None => call.await,
             Fault::Before => Err(failed(error(StoreErrorKind::Unavailable, name))),
+            Fault::Lose => Err(failed(StoreError { code: LOST, ..error(StoreErrorKind::Unavailable, name) })),
             Fault::After => {
                 call.await?;
                 Err(failed(error(StoreErrorKind::Unknown, name)))
@@ -105,6 +108,8 @@ impl<P: ?Sized> Faulty<P> {
         }
     }
 }
+
+const LOST: &str = "INJECTED_LOSS";
 
 fn error(kind: StoreErrorKind, name: &str) -> StoreError {
     StoreError { kind, code: "INJECTED", message: format!("a fault was injected into `{name}`") }
@@ -248,7 +253,11 @@ impl<P: Catalog + ?Sized> Catalog for Faulty<P> {
 #[async_trait]
 impl<P: Doorbell + ?Sized> Doorbell for Faulty<P> {
     async fn ring(&self, rings: Vec<Ring>) -> Result<(), StoreError> {
-        self.call("ring", self.port.ring(rings), |error| error).await
+        match self.call("ring", self.port.ring(rings), |error| error).await {
+            // A doorbell that is lost, is lost without a word.
+            Err(error) if error.code == LOST => Ok(()),
+            other => other,
+        }
     }
 
     async fn receive(&self, queue: Queue, max: usize) -> Result<Vec<Delivery>, StoreError> {

@@ -226,12 +226,12 @@ impl Catalog for Store {
         let taken =
             |version: &str| versions.all.iter().find(|known| known.version.as_deref() == Some(version));
         let version = match asked {
-            None => (1..).map(|n: u64| n.to_string()).find(|version| taken(version).is_none()),
+            None => (1..u64::MAX).map(|n| n.to_string()).find(|version| taken(version).is_none()),
             Some(version) => match taken(&version) {
                 None => Some(version.to_string()),
                 Some(known) if !new_version => return Ok(Registered::VersionTaken(versions.shown(known))),
                 Some(_) => {
-                    (2..).map(|n: u64| format!("{version}+{n}")).find(|version| taken(version).is_none())
+                    (2..u64::MAX).map(|n| format!("{version}+{n}")).find(|version| taken(version).is_none())
                 }
             },
         };

@@ -1,0 +1,162 @@
+//! What a doorbell must do. Where it says "soon", a tenth of a second on the doorbell's own clock is enough.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::ScopeKey;
+
+use super::scope;
+use crate::ports::Delivery;
+use crate::ports::Doorbell;
+use crate::ports::Hint;
+use crate::ports::Queue;
+use crate::ports::Ring;
+
+const SOON: Duration = Duration::from_millis(100);
+
+/// A doorbell delivers at least once, keeps its queues apart, waits as long as it was told, and is fair among runs. Best run
+/// under tokio's paused time.
+pub async fn doorbell_suite<D: Doorbell>(doorbell: Arc<D>) {
+    what_rings_is_delivered_with_its_hint(&*doorbell).await;
+    queues_are_apart(&*doorbell).await;
+    what_is_not_answered_comes_again(&*doorbell).await;
+    what_rings_while_it_is_answered_is_not_lost(&*doorbell).await;
+    what_rings_later_rings_later(&*doorbell).await;
+    no_run_starves(&*doorbell).await;
+    names_may_be_odd(&*doorbell).await;
+    waiting_may_be_given_up(&doorbell).await;
+}
+
+fn ring(queue: Queue, scope: &ScopeKey, hint: Hint) -> Ring {
+    Ring { queue, scope: scope.clone(), after: Duration::ZERO, hint }
+}
+
+async fn next<D: Doorbell>(doorbell: &D, queue: Queue) -> Option<Delivery> {
+    let received = tokio::time::timeout(SOON, doorbell.receive(queue, 1)).await.ok()?.unwrap();
+    assert!(received.len() <= 1, "no more than was asked for");
+    received.into_iter().next()
+}
+
+async fn nothing<D: Doorbell>(doorbell: &D) {
+    assert_eq!(next(doorbell, Queue::Steps).await, None);
+    assert_eq!(next(doorbell, Queue::Resume).await, None);
+}
+
+async fn what_rings_is_delivered_with_its_hint<D: Doorbell>(doorbell: &D) {
+    let root = scope("hints", "/");
+    doorbell.ring(vec![ring(Queue::Resume, &root, Hint::ChildEnded(7))]).await.unwrap();
+    let delivery = next(doorbell, Queue::Resume).await.unwrap();
+    assert_eq!((&delivery.scope, delivery.queue, delivery.redeliveries), (&root, Queue::Resume, 0));
+    assert!(delivery.hints.contains(&Hint::ChildEnded(7)));
+    doorbell.extend(&delivery, Duration::from_mins(1)).await.unwrap();
+    doorbell.acknowledge(delivery).await.unwrap();
+    nothing(doorbell).await;
+}
+
+async fn queues_are_apart<D: Doorbell>(doorbell: &D) {
+    let root = scope("apart", "/");
+    doorbell
+        .ring(vec![ring(Queue::Steps, &root, Hint::None), ring(Queue::Resume, &root, Hint::Signal)])
+        .await
+        .unwrap();
+    let step = next(doorbell, Queue::Steps).await.unwrap();
+    // A step may take an hour; what became true meanwhile must not wait for it.
+    let resume = next(doorbell, Queue::Resume).await.unwrap();
+    assert!(resume.hints.contains(&Hint::Signal));
+    doorbell.acknowledge(step).await.unwrap();
+    doorbell.acknowledge(resume).await.unwrap();
+    nothing(doorbell).await;
+}
+
+async fn what_is_not_answered_comes_again<D: Doorbell>(doorbell: &D) {
+    let root = scope("again", "/");
+    doorbell.ring(vec![ring(Queue::Resume, &root, Hint::ChildEnded(1))]).await.unwrap();
+    let first = next(doorbell, Queue::Resume).await.unwrap();
+    doorbell.retry(first, Duration::from_secs(1)).await.unwrap();
+    assert_eq!(next(doorbell, Queue::Resume).await, None, "not before its time");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let second = next(doorbell, Queue::Resume).await.unwrap();
+    assert!(second.redeliveries > 0);
+    assert!(second.hints.contains(&Hint::ChildEnded(1)), "with the same hints");
+    doorbell.acknowledge(second).await.unwrap();
+    nothing(doorbell).await;
+}
+
+async fn what_rings_while_it_is_answered_is_not_lost<D: Doorbell>(doorbell: &D) {
+    let root = scope("meanwhile", "/");
+    doorbell.ring(vec![ring(Queue::Resume, &root, Hint::None)]).await.unwrap();
+    let first = next(doorbell, Queue::Resume).await.unwrap();
+    let more = [Hint::ChildEnded(1), Hint::ChildEnded(2)].map(|hint| ring(Queue::Resume, &root, hint));
+    doorbell.ring(more.into()).await.unwrap();
+    doorbell.acknowledge(first).await.unwrap();
+    let mut hints = Vec::new();
+    while let Some(delivery) = next(doorbell, Queue::Resume).await {
+        hints.extend(delivery.hints.clone());
+        doorbell.acknowledge(delivery).await.unwrap();
+    }
+    assert!(hints.contains(&Hint::ChildEnded(1)) && hints.contains(&Hint::ChildEnded(2)), "{hints:?}");
+}
+
+async fn what_rings_later_rings_later<D: Doorbell>(doorbell: &D) {
+    let (early, late) = (scope("early", "/"), scope("late", "/"));
+    let after = |scope: &ScopeKey, seconds| Ring {
+        after: Duration::from_secs(seconds),
+        ..ring(Queue::Steps, scope, Hint::None)
+    };
+    doorbell.ring(vec![after(&late, 3), after(&early, 1)]).await.unwrap();
+    nothing(doorbell).await;
+    for expected in [early, late] {
+        let received = tokio::time::timeout(Duration::from_secs(10), doorbell.receive(Queue::Steps, 1)).await;
+        let delivery = received.expect("it rings by itself").unwrap().remove(0);
+        assert_eq!(delivery.scope, expected);
+        doorbell.acknowledge(delivery).await.unwrap();
+    }
+}
+
+async fn no_run_starves<D: Doorbell>(doorbell: &D) {
+    let many = (0..200).map(|n| ring(Queue::Steps, &scope("large", &format!("/each#1[{n}]")), Hint::None));
+    doorbell.ring(many.collect()).await.unwrap();
+    doorbell.ring(vec![ring(Queue::Steps, &scope("small", "/"), Hint::None)]).await.unwrap();
+    let mut seen = BTreeSet::new();
+    let mut turn = None;
+    for number in 0..201 {
+        let delivery = next(doorbell, Queue::Steps).await.expect("each of them");
+        if delivery.scope.run.as_str() == "small" {
+            turn = Some(number);
+        }
+        seen.insert(delivery.scope.clone());
+        doorbell.acknowledge(delivery).await.unwrap();
+    }
+    assert_eq!(seen.len(), 201);
+    assert!(
+        turn.is_some_and(|turn| turn < 100),
+        "a small run has its turn before a large one is through: {turn:?}"
+    );
+}
+
+async fn names_may_be_odd<D: Doorbell>(doorbell: &D) {
+    let odd = scope("r/1 ü", "/a%20b#1/ü.x*>\u{1F600}");
+    doorbell.ring(vec![ring(Queue::Steps, &odd, Hint::None)]).await.unwrap();
+    let delivery = next(doorbell, Queue::Steps).await.unwrap();
+    assert_eq!(delivery.scope, odd);
+    doorbell.acknowledge(delivery).await.unwrap();
+}
+
+async fn waiting_may_be_given_up<D: Doorbell>(doorbell: &Arc<D>) {
+    // A receiver that is dropped takes nothing with it: neither what rings at that moment nor what rings later.
+    let given_up = scope("given-up", "/");
+    for round in 0..20 {
+        let waiting = doorbell.clone();
+        let waiter = tokio::spawn(async move { waiting.receive(Queue::Steps, 1).await });
+        tokio::task::yield_now().await;
+        let after = Duration::from_millis(round % 3);
+        doorbell.ring(vec![Ring { after, ..ring(Queue::Steps, &given_up, Hint::None) }]).await.unwrap();
+        waiter.abort();
+        let delivery = match waiter.await {
+            Ok(received) => received.unwrap().remove(0),
+            Err(_) => next(&**doorbell, Queue::Steps).await.expect("somebody else receives it"),
+        };
+        doorbell.acknowledge(delivery).await.unwrap();
+    }
+}

@@ -1,0 +1,475 @@
+//! Processes that die, stores that fail, doorbells that get lost: after each, every run ends as it should, nothing whose
+//! success was recorded is performed again, and what is performed again keeps its key.
+
+// They are tests.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::default_trait_access,
+    clippy::format_collect
+)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::Process;
+use common::World;
+use common::json;
+use engine::Event;
+use engine::Record;
+use engine::RunId;
+use engine::ScopeKey;
+use engine::Vote;
+use expression::Value;
+use stepwell_runtime::Options;
+use stepwell_runtime::Ports;
+use stepwell_runtime::Runtime;
+use stepwell_runtime::SignalRequest;
+use stepwell_runtime::StartRequest;
+use stepwell_runtime::memory;
+use stepwell_runtime::memory::Fault;
+use stepwell_runtime::memory::Faulty;
+use stepwell_runtime::ports::ApprovalFilter;
+use stepwell_runtime::ports::Catalog;
+use stepwell_runtime::ports::Doorbell;
+use stepwell_runtime::ports::Journal;
+use stepwell_runtime::ports::PageRequest;
+use stepwell_runtime::ports::RunStatus;
+
+const DAY: Duration = Duration::from_hours(24);
+
+const WORKFLOWS: &[&str] = &[
+    r#"
+id: sequence
+states:
+  - {id: a, type: agent, agent: x, task: one, next: b}
+  - {id: b, type: agent, agent: x, task: "flaky 2", retry: {maxAttempts: 3, backoffSeconds: 5}, next: c}
+  - {id: c, type: wait, duration: 30s, next: d}
+  - {id: d, type: agent, agent: x, task: "sleep 3s"}
+"#,
+    r#"
+id: branches
+states:
+  - id: both
+    type: parallel
+    branches:
+      - {name: one, states: [{id: a, type: agent, agent: x, task: "sleep 1s", next: b}, {id: b, type: agent, agent: x, task: two}]}
+      - {name: two, states: [{id: c, type: wait, duration: 20s, next: d}, {id: d, type: agent, agent: x, task: three}]}
+    next: e
+  - {id: e, type: agent, agent: x, task: four}
+"#,
+    r#"
+id: items
+states:
+  - {id: list, type: inject, data: {list: [1, 2, 3, 4, 5]}, next: each}
+  - id: each
+    type: foreach
+    itemsPath: list
+    maxConcurrency: 2
+    iterator: {states: [{id: a, type: agent, agent: x, task: "sleep {{ item }}s"}]}
+    next: z
+  - {id: z, type: agent, agent: x, task: end}
+"#,
+    r#"
+id: first
+states:
+  - id: race
+    type: parallel
+    join: {mode: any}
+    branches:
+      - {name: slow, states: [{id: a, type: agent, agent: x, task: "sleep 60s"}]}
+      - {name: fast, states: [{id: b, type: agent, agent: x, task: "sleep 2s"}]}
+      - {name: never, states: [{id: c, type: wait, duration: 3h}]}
+    next: z
+  - {id: z, type: agent, agent: x, task: end}
+"#,
+    r#"
+id: child
+states:
+  - {id: a, type: agent, agent: x, task: "sleep 1s"}
+"#,
+    r"
+id: parent
+states:
+  - {id: sub, type: workflow, workflow: child, next: z}
+  - {id: z, type: agent, agent: x, task: end}
+",
+];
+
+fn faulty(
+    world: &World,
+    options: Options,
+    rule: impl Fn(u64, &'static str) -> Fault + Send + Sync + 'static,
+) -> (Process, Faulty<memory::Store>) {
+    let (ports, doorbell) = world.ports();
+    let journal = Faulty::new(world.store.clone(), rule);
+    let ports = Ports {
+        catalog: Arc::new(journal.and(world.store.clone() as Arc<dyn Catalog>)),
+        doorbell: Arc::new(journal.and(doorbell.clone() as Arc<dyn Doorbell>)),
+        journal: Arc::new(journal.and(world.store.clone() as Arc<dyn Journal>)),
+        ..ports
+    };
+    (Process::new(Runtime::new(ports, options), doorbell), journal)
+}
+
+/// What must hold whatever happened.
+async fn check(world: &World, what: &str) {
+    let mut scopes = Vec::new();
+    for run in runs(world).await {
+        for path in world.store.scopes(&run, None, 100_000).await.unwrap() {
+            scopes.push(ScopeKey::new(run.clone(), path));
+        }
+    }
+    for scope in scopes {
+        let records = world.store.read(&scope, 0, 1_000_000).await.unwrap();
+        let mut prev = "".into();
+        let mut succeeded = BTreeSet::new();
+        let mut ends = 0;
+        let mut state = String::new();
+        for (number, stored) in (1..).zip(records) {
+            let record = Record::decode(&stored.body).unwrap();
+            assert_eq!((record.seq, &record.prev), (number, &prev), "{what}: {scope} is gapless");
+            prev = stored.hash.clone();
+            for event in record.events {
+                match event {
+                    Event::StateEntered { state: entered, visit, .. } => state = format!("{entered}#{visit}"),
+                    Event::StepSucceeded { .. } => {
+                        assert!(succeeded.insert(state.clone()), "{what}: {scope} {state} twice");
+                    }
+                    Event::Ended { .. } => ends += 1,
+                    _ => {}
+                }
+            }
+        }
+        assert!(ends <= 1, "{what}: {scope} ended {ends} times");
+    }
+    // Every call of one attempt has one key; a key is shared only by what may repeat an effect.
+    let mut keys: BTreeMap<(String, String, u32), BTreeSet<String>> = BTreeMap::new();
+    for call in world.agents.calls() {
+        let run = call.key.split('/').next().unwrap().to_owned();
+        keys.entry((format!("{run}{}", call.scope), call.state, call.attempt)).or_default().insert(call.key);
+    }
+    for (call, keys) in keys {
+        assert_eq!(keys.len(), 1, "{what}: {call:?} has one key: {keys:?}");
+    }
+}
+
+async fn runs(world: &World) -> Vec<RunId> {
+    let page = PageRequest { limit: 1000, cursor: None };
+    world
+        .store
+        .runs(&stepwell_runtime::ports::RunFilter::default(), &page)
+        .await
+        .unwrap()
+        .items
+        .into_iter()
+        .map(|summary| summary.run)
+        .collect()
+}
+
+async fn all_end_well(world: &World, process: &Process, what: &str) {
+    for run in runs(world).await {
+        let view = process.runtime.wait(&run, DAY).await.unwrap();
+        let Some(view) = view else {
+            for event in world.events(&run).await {
+                println!("{event:?}");
+            }
+            panic!(
+                "{what}: {run} does not end: {:?}, due {:?}",
+                process.runtime.get(&run).await,
+                world.due().await
+            );
+        };
+        assert_eq!(view.summary.status, RunStatus::Completed, "{what}: {:?}", view.summary.error);
+        let listed = world.store.run(&run).await.unwrap().unwrap();
+        assert_eq!((listed.status, listed.stuck), (RunStatus::Completed, None), "{what}");
+    }
+    check(world, what).await;
+}
+
+/// Each workflow, each call of a port: the process dies there, before or after the call took effect; the next one goes on.
+#[tokio::test(start_paused = true)]
+async fn a_process_may_die_at_any_call() {
+    for source in WORKFLOWS {
+        let id = source.trim().lines().next().unwrap().trim_start_matches("id: ");
+        for fault in [Fault::DieBefore, Fault::DieAfter] {
+            for number in 0.. {
+                let what = format!("{id}, {fault:?} at call {number}");
+                let world = World::new();
+                let registrar = world.process();
+                for source in WORKFLOWS {
+                    registrar.register(source).await;
+                }
+                let rule = move |call: u64, _: &'static str| match call.cmp(&number) {
+                    std::cmp::Ordering::Less => Fault::None,
+                    std::cmp::Ordering::Equal => fault,
+                    std::cmp::Ordering::Greater => Fault::DieBefore,
+                };
+                let (process, calls) = faulty(&world, world.options(true), rule);
+                let process = process.serving();
+                let request =
+                    StartRequest { key: Some("k".into()), ..StartRequest::new(id, Value::object()) };
+                let start = process.runtime.start_and_wait(request.clone(), DAY);
+                let started = tokio::time::timeout(Duration::from_mins(5), start).await;
+                let died = calls.calls() > number;
+                process.kill().await;
+                let process = world.process().serving();
+                // The client does not know whether it was started, and asks again.
+                process.runtime.start(request).await.unwrap();
+                all_end_well(&world, &process, &what).await;
+                process.shut_down().await;
+                if !died {
+                    assert!(started.is_ok());
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Each call fails once, before it took effect or with its answer lost; the process goes on.
+#[tokio::test(start_paused = true)]
+async fn a_store_may_fail_at_any_call() {
+    for source in WORKFLOWS {
+        let id = source.trim().lines().next().unwrap().trim_start_matches("id: ");
+        for fault in [Fault::Before, Fault::After] {
+            for number in 0.. {
+                let what = format!("{id}, {fault:?} at call {number}");
+                let world = World::new();
+                let registrar = world.process();
+                for source in WORKFLOWS {
+                    registrar.register(source).await;
+                }
+                // What was received and got lost on the way would be for the queue to deliver again.
+                let rule = move |call, name: &'static str| {
+                    if call == number && name != "receive" { fault } else { Fault::None }
+                };
+                let (process, calls) = faulty(&world, world.options(true), rule);
+                let process = process.serving();
+                let request =
+                    StartRequest { key: Some("k".into()), ..StartRequest::new(id, Value::object()) };
+                if process.runtime.start(request.clone()).await.is_err() {
+                    process.runtime.start(request).await.unwrap();
+                }
+                all_end_well(&world, &process, &what).await;
+                process.shut_down().await;
+                if calls.calls() <= number {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Half of all rings are lost and the store fails now and then: the sweeper finds what is left.
+#[tokio::test(start_paused = true)]
+async fn lost_doorbells_only_delay() {
+    for seed in 0..30_u64 {
+        let world = World::new();
+        let rule = move |call: u64, name: &'static str| {
+            let dice = (call ^ (seed << 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+            match name {
+                "ring" if dice.is_multiple_of(2) => Fault::Lose,
+                "append" if dice.is_multiple_of(11) => Fault::After,
+                "load" | "head" | "due" | "append" if dice.is_multiple_of(13) => Fault::Before,
+                _ => Fault::None,
+            }
+        };
+        let registrar = world.process();
+        for source in WORKFLOWS {
+            registrar.register(source).await;
+        }
+        let (process, _) = faulty(&world, world.options(true), rule);
+        let process = process.serving();
+        for source in WORKFLOWS {
+            let id = source.trim().lines().next().unwrap().trim_start_matches("id: ");
+            let request = StartRequest { key: Some("k".into()), ..StartRequest::new(id, Value::object()) };
+            while process.runtime.start(request.clone()).await.is_err() {}
+        }
+        all_end_well(&world, &process, &format!("seed {seed}")).await;
+        process.shut_down().await;
+    }
+}
+
+/// Two processes share a store: one dies while it performs, the other takes over when the lease is over, under the same key.
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_taken_over_under_the_same_key() {
+    let world = World::new();
+    let first = world.peer();
+    first.register("id: w\nstates:\n  - {id: a, type: agent, agent: x, task: 'sleep 100s'}\n").await;
+    let first = first.serving();
+    let run = first.start("w").await;
+    tokio::time::sleep(Duration::from_secs(65)).await;
+    let second = world.peer().serving();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(world.agents.calls().len(), 1, "the lease is renewed, so nobody takes over");
+    first.kill().await;
+    let view = second.runtime.wait(&run, DAY).await.unwrap().expect("it is taken over");
+    let took = view.summary.ended_at.unwrap().duration_since(view.summary.started_at).as_secs();
+    assert!((170..=320).contains(&took), "{took} s");
+    let calls = world.agents.calls();
+    assert_eq!((calls.len(), calls[0].epoch, calls[1].epoch), (2, 1, 2));
+    assert_eq!(calls[0].key, calls[1].key);
+    check(&world, "takeover").await;
+    second.shut_down().await;
+}
+
+/// Several processes at once, every doorbell of each rung in all: nothing is done twice.
+#[tokio::test(start_paused = true)]
+async fn many_workers_do_everything_once() {
+    let world = World::new();
+    let registrar = world.process();
+    for source in WORKFLOWS {
+        registrar.register(source).await;
+    }
+    let bell = Arc::new(memory::Doorbell::new(world.clock.clone()));
+    let bells: Vec<Arc<memory::Doorbell>> =
+        (0..3).map(|_| Arc::new(memory::Doorbell::new(world.clock.clone()))).collect();
+    let everywhere = Arc::new(Everywhere(bells.clone()));
+    let mut processes = Vec::new();
+    for own in &bells {
+        let (ports, _) = world.ports();
+        let doorbell = Arc::new(Own { all: everywhere.clone(), own: own.clone() });
+        let runtime = Runtime::new(Ports { doorbell, ..ports }, world.options(false));
+        processes.push(Process::new(runtime, bell.clone()).serving());
+    }
+    for source in WORKFLOWS {
+        let id = source.trim().lines().next().unwrap().trim_start_matches("id: ");
+        processes[0].start(id).await;
+    }
+    all_end_well(&world, &processes[1], "three workers").await;
+    let expected: usize = 4 + 4 + 6 + 3 + 1 + 2;
+    assert_eq!(world.agents.calls().len(), expected, "{:?}", world.agents.calls());
+    for process in processes {
+        process.shut_down().await;
+    }
+}
+
+struct Everywhere(Vec<Arc<memory::Doorbell>>);
+
+struct Own {
+    all: Arc<Everywhere>,
+    own: Arc<memory::Doorbell>,
+}
+
+#[async_trait::async_trait]
+impl Doorbell for Own {
+    async fn ring(
+        &self,
+        rings: Vec<stepwell_runtime::ports::Ring>,
+    ) -> Result<(), stepwell_runtime::ports::StoreError> {
+        for bell in &self.all.0 {
+            bell.ring(rings.clone()).await?;
+        }
+        Ok(())
+    }
+
+    async fn receive(
+        &self,
+        queue: stepwell_runtime::ports::Queue,
+        max: usize,
+    ) -> Result<Vec<stepwell_runtime::ports::Delivery>, stepwell_runtime::ports::StoreError> {
+        self.own.receive(queue, max).await
+    }
+
+    async fn acknowledge(
+        &self,
+        delivery: stepwell_runtime::ports::Delivery,
+    ) -> Result<(), stepwell_runtime::ports::StoreError> {
+        self.own.acknowledge(delivery).await
+    }
+
+    async fn extend(
+        &self,
+        delivery: &stepwell_runtime::ports::Delivery,
+        by: Duration,
+    ) -> Result<(), stepwell_runtime::ports::StoreError> {
+        self.own.extend(delivery, by).await
+    }
+
+    async fn retry(
+        &self,
+        delivery: stepwell_runtime::ports::Delivery,
+        after: Duration,
+    ) -> Result<(), stepwell_runtime::ports::StoreError> {
+        self.own.retry(delivery, after).await
+    }
+}
+
+/// People, signals and control around a restart: whatever was stored when the process died has its effect.
+#[tokio::test(start_paused = true)]
+async fn what_people_did_survives() {
+    const ASK: &str = r#"
+id: ask
+states:
+  - {id: q, type: human_approval, message: "?", next: s}
+  - {id: s, type: signal, signal: go, next: p}
+  - {id: p, type: agent, agent: x, task: end}
+"#;
+    for fault in [Fault::DieBefore, Fault::DieAfter] {
+        for number in 0..200 {
+            let what = format!("{fault:?} at call {number}");
+            let world = World::new();
+            let process = world.process();
+            process.register(ASK).await;
+            let process = process.serving();
+            let run = process.start("ask").await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            process.kill().await;
+            let id = world
+                .store
+                .approvals(&ApprovalFilter::default(), &PageRequest { limit: 1, cursor: None })
+                .await
+                .unwrap()
+                .items[0]
+                .request
+                .id
+                .clone();
+            let vote = Vote {
+                approve: true,
+                approver: "user:a".into(),
+                teams: Vec::new(),
+                comment: None,
+                form: None,
+            };
+            let signal =
+                SignalRequest { id: Some("s".into()), name: "go".into(), payload: json("1"), by: None };
+
+            let rule = move |call: u64, _: &'static str| match call.cmp(&number) {
+                std::cmp::Ordering::Less => Fault::None,
+                std::cmp::Ordering::Equal => fault,
+                std::cmp::Ordering::Greater => Fault::DieBefore,
+            };
+            let (process, calls) = faulty(&world, world.options(true), rule);
+            let process = process.serving();
+            let people = async {
+                process.runtime.vote(&run, &id, vote.clone()).await.unwrap();
+                process.runtime.signal(&run, signal.clone()).await.unwrap();
+                process.runtime.pause(&run, None).await.ok();
+                process.runtime.resume(&run, None).await.ok();
+                process.runtime.wait(&run, DAY).await.unwrap();
+            };
+            let _ = tokio::time::timeout(Duration::from_mins(5), people).await;
+            let died = calls.calls() > number;
+            process.kill().await;
+            let process = world.process().serving();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            // Asked again, as a client would whose connection broke.
+            process.runtime.vote(&run, &id, vote).await.unwrap();
+            let _ = process.runtime.signal(&run, signal).await;
+            let _ = process.runtime.resume(&run, None).await;
+            all_end_well(&world, &process, &what).await;
+            process.shut_down().await;
+            if !died {
+                assert!(number > 10, "the whole story was tried");
+                break;
+            }
+        }
+    }
+}
