@@ -264,6 +264,9 @@ pub(crate) struct Decide {
     /// In whose name [default: user:NAME of the one logged in]
     #[arg(long, env = "STEPWELL_USER", value_name = "USER")]
     pub(crate) approver: Option<String>,
+    /// A team they belong to, as team:NAME; may be given several times
+    #[arg(long, value_name = "TEAM")]
+    pub(crate) team: Vec<String>,
 }
 
 #[derive(Debug, Args)]

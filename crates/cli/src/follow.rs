@@ -89,11 +89,12 @@ impl Follower {
 
     fn tell(&mut self, document: Value) -> Told {
         let scope = ScopePath::from_stored(text(&document, "scope"));
-        let event: Option<Event> = serde_json::from_value(serde_json::Value::from(&document)).ok();
+        let told = document.get("event").cloned().unwrap_or_default();
+        let event: Option<Event> = serde_json::from_value(serde_json::Value::from(&told)).ok();
         let line = match &event {
             Some(event) => self.narrator.line(&scope, event),
             // Of a newer server.
-            None => Line { state: "".into(), text: text(&document, "type").to_owned(), tone: Tone::Detail },
+            None => Line { state: "".into(), text: text(&told, "type").to_owned(), tone: Tone::Detail },
         };
         match &event {
             Some(Event::Ended { outcome }) if scope.is_root() => {

@@ -25,7 +25,7 @@ pub(crate) fn run(args: &Graph, output: Output) -> Result<Exit, Failure> {
     let parsed = model::parse(&source, &model::Options { file: &file, ..model::Options::default() });
     let Some(workflow) = parsed.workflow else {
         output.note(model::render_issues(&source, &file, &parsed.issues, output.err.0));
-        return Err(Failure::new("WORKFLOW_INVALID", format!("`{file}` is no valid workflow")));
+        return Err(Failure::new("DEFINITION_INVALID", format!("`{file}` is no valid workflow")));
     };
     let chart = Chart::draw(&workflow);
     if output.json {

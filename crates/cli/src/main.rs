@@ -11,6 +11,7 @@
 
 mod args;
 mod client;
+mod codes;
 mod doctor;
 mod expr;
 mod follow;

@@ -113,7 +113,7 @@ impl Output {
     /// One JSON document in one line, on stdout.
     pub(crate) fn json(self, document: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string(document)
-            .map_err(|error| Failure::new("OUTPUT_NOT_JSON", format!("the result is no JSON: {error}")))?;
+            .map_err(|error| Failure::new("RESULT_NOT_JSON", format!("the result is no JSON: {error}")))?;
         self.text(text);
         Ok(())
     }
@@ -124,7 +124,7 @@ impl Output {
             return self.json(value);
         }
         let text = serde_json::to_string_pretty(value)
-            .map_err(|error| Failure::new("OUTPUT_NOT_JSON", format!("the result is no JSON: {error}")))?;
+            .map_err(|error| Failure::new("RESULT_NOT_JSON", format!("the result is no JSON: {error}")))?;
         self.text(text);
         Ok(())
     }

@@ -90,6 +90,11 @@ pub(crate) fn decide(args: &Decide, approve: bool, global: &Global, output: Outp
     let mut body = Value::object();
     insert(&mut body, "approver", Some(&input::user(args.approver.as_deref())));
     insert(&mut body, "comment", args.comment.as_deref());
+    if !args.team.is_empty()
+        && let Some(object) = body.object_mut()
+    {
+        object.insert("teams", Value::from(args.team.clone()));
+    }
     if let Some(form) = &args.form
         && let Some(object) = body.object_mut()
     {

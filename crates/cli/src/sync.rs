@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Sync, global: &Global, output: Output) -> Result<Exit, 
         home.close().await;
         serde_json::to_value(report?)
             .map(Value::from)
-            .map_err(|error| Failure::new("OUTPUT_NOT_JSON", error.to_string()))
+            .map_err(|error| Failure::new("RESULT_NOT_JSON", error.to_string()))
     })?;
     show(&report, output)?;
     let wrong = ["invalid", "refused"].iter().any(|change| count(&report, change) > 0);

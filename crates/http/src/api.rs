@@ -170,7 +170,7 @@ async fn start_run(
     };
     let status = match &ended {
         Some(view) => view.summary.status,
-        None if started.created => RunStatus::Pending,
+        None if started.created && wait.is_none() => RunStatus::Pending,
         None => shared.runtime.get(&started.run).await?.summary.status,
     };
     let document = documents::Started {

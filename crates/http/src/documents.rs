@@ -242,14 +242,13 @@ impl<'a, T> List<T> {
     }
 }
 
-/// An event of a run's timeline: where and when, then the event's own fields.
+/// An event of a run's timeline: where and when, then the event with its own fields.
 #[derive(Serialize)]
 pub(crate) struct TimelineEvent<'a> {
     scope: &'a ScopePath,
     seq: u64,
     index: u32,
     at: Timestamp,
-    #[serde(flatten)]
     event: &'a serde_json::Value,
 }
 

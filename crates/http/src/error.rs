@@ -28,6 +28,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("NO_PROJECT_SERVED", "the server was started without a project, so there is nothing to sync"),
     ("TOO_MANY_WAITING", "more requests wait for runs than the server holds"),
     ("SHUTTING_DOWN", "the server is about to end"),
+    ("RESULT_NOT_JSON", "a result cannot be written as JSON"),
 ];
 
 /// An error as the API answers it.

@@ -1,0 +1,319 @@
+//! The real binary: what it prints where, and how it ends.
+
+use std::io::BufRead;
+use std::io::BufReader;
+use std::path::Path;
+use std::process::Child;
+use std::process::Command;
+use std::process::Output;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+const GATE: &str = "\
+id: gate
+version: '1.0'
+inputSchema: {type: object, required: [n], properties: {n: {type: integer}}}
+states:
+  - {name: double, type: transform, expression: ctx.n * 2, resultPath: doubled, next: ask}
+  - {name: ask, type: human_approval, message: 'Go on with {{ doubled }}?', next: done}
+  - {name: done, type: inject, data: {done: '{{ doubled }}'}}
+";
+
+const TEST: &str = "\
+workflow: gate.workflow.yaml
+tests:
+  - name: approved
+    input: {n: 2}
+    approvals: {ask: {decision: approve}}
+    expect: {status: COMPLETED, path: [double, ask, done], output: {done: 4}}
+  - name: nobody answers
+    input: {n: 2}
+    expect: {status: TIMED_OUT}
+";
+
+/// A folder with a project in it.
+struct Project {
+    folder: tempfile::TempDir,
+}
+
+impl Project {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let project = Self { folder };
+        project.write("workflows/gate.workflow.yaml", GATE);
+        project.write("workflows/gate.test.yaml", TEST);
+        project
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stepwell"));
+        for variable in ["STEPWELL_DB", "STEPWELL_ENDPOINT", "STEPWELL_OUTPUT", "STEPWELL_USER"] {
+            command.env_remove(variable);
+        }
+        command.args(args).current_dir(self.path()).env("USER", "tester").stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Ran {
+        Ran::of(&self.command(args).output().unwrap())
+    }
+
+    /// A server on a free port, and its address.
+    fn serve(&self) -> Served {
+        let mut child =
+            self.command(&["serve", "--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut address = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut address).unwrap();
+        Served { child, address: address.trim().to_owned() }
+    }
+}
+
+struct Served {
+    child: Child,
+    address: String,
+}
+
+impl Served {
+    fn stop(mut self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(self.child.wait().unwrap().success(), "a server that is told to stop ends well");
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+    }
+}
+
+#[derive(Debug)]
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    fn of(output: &Output) -> Self {
+        Self {
+            code: output.status.code().unwrap(),
+            out: String::from_utf8(output.stdout.clone()).unwrap(),
+            err: String::from_utf8(output.stderr.clone()).unwrap(),
+        }
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// Arguments, exit code, what stands on stdout, what stands on stderr.
+#[test]
+fn files_are_checked_drawn_evaluated_and_tested() {
+    let project = Project::new();
+    project.write("broken.workflow.yaml", "id: broken\nstates:\n  - {name: a, type: inject, datta: {}}\n");
+    project.write("workflows/wrong.test.yaml", "workflow: gate.workflow.yaml\ntests:\n  - name: wrong\n    input: {n: 1}\n    expect: {status: COMPLETED}\n");
+    project.write("context.json", r#"{"a": {"b": [1, 2, 3]}}"#);
+    let cases: &[(&[&str], i32, &[&str], &[&str])] = &[
+        (&["validate", "workflows"], 0, &["3 files valid"], &[]),
+        (
+            &["validate", "broken.workflow.yaml"],
+            1,
+            &["error[UNKNOWN_FIELD]", "broken.workflow.yaml:3:", "data"],
+            &[],
+        ),
+        (
+            &["validate", "brokn.workflow.yaml"],
+            1,
+            &[],
+            &["FILE_UNREADABLE", "did you mean `broken.workflow.yaml`?"],
+        ),
+        (
+            &["graph", "workflows/gate.workflow.yaml"],
+            0,
+            &["flowchart TD", "ask<br/>", "approved", "timed_out"],
+            &[],
+        ),
+        (&["expr", "ctx.a.b[1] + 1", "--context", "@context.json"], 0, &["3\n"], &[]),
+        (
+            &["expr", "x: {{ ctx.a.b }}", "--template", "--context", "@context.json"],
+            0,
+            &["\"x: [1,2,3]\""],
+            &[],
+        ),
+        (&["expr", "status = 'x'"], 1, &[], &["error[EXPRESSION_SYNTAX]", "| status = 'x'"]),
+        (&["expr", "ctx.c", "--context", "@context.json"], 1, &[], &["error[EXPRESSION_FAILED]"]),
+        (&["expr", "1", "--context", "{"], 1, &[], &["INPUT_NOT_JSON"]),
+        (&["test", "workflows/gate.test.yaml"], 0, &["2 passed, 0 failed"], &[]),
+        (
+            &["test", "workflows/wrong.test.yaml"],
+            1,
+            &["FAILED", "- COMPLETED", "+ TIMED_OUT", "asks for approval", "0 passed, 1 failed"],
+            &[],
+        ),
+        (&["test", ".", "--filter", "nobody"], 0, &["1 passed, 0 failed"], &[]),
+        (&["runs", "ls"], 1, &[], &["error[DATABASE_NOT_FOUND]", "--db"]),
+        (&["serve", "--listen", "0.0.0.0:0"], 1, &[], &["error[NOT_LOOPBACK]"]),
+        (&["runs", "ls", "--endpoint", "https://127.0.0.1:1"], 1, &[], &["error[ENDPOINT_INVALID]"]),
+        (&["valdate"], 2, &[], &["validate"]),
+        (&["completions", "bash"], 0, &["_stepwell"], &[]),
+    ];
+    for (args, code, out, err) in cases {
+        let ran = project.run(args);
+        assert_eq!(ran.code, *code, "{args:?}: {ran:#?}");
+        for part in *out {
+            assert!(ran.out.contains(part), "{args:?}: no {part:?} on stdout: {ran:#?}");
+        }
+        for part in *err {
+            assert!(ran.err.contains(part), "{args:?}: no {part:?} on stderr: {ran:#?}");
+        }
+        if *code != 0 && out.is_empty() {
+            assert_eq!(ran.out, "", "{args:?}: an error is no data");
+        }
+        assert!(
+            !ran.out.contains('\u{1b}') && !ran.err.contains('\u{1b}'),
+            "{args:?}: colours without a terminal"
+        );
+    }
+    let report = project.run(&["validate", "broken.workflow.yaml", "-o", "json"]).json();
+    let issues = report["files"][0]["issues"].as_array().unwrap();
+    assert!(issues.iter().any(|issue| issue["code"] == "UNKNOWN_FIELD" && issue["line"] == 3), "{issues:?}");
+    let report = project.run(&["test", "workflows/wrong.test.yaml", "-o", "json"]).json();
+    assert_eq!(
+        (&report["failed"], &report["tests"][0]["failures"][0]["what"]),
+        (&1.into(), &"status".into())
+    );
+    let failure = project.run(&["runs", "ls", "-o", "json"]);
+    let failure: Value = serde_json::from_str(&failure.err).unwrap();
+    assert_eq!(failure["code"], "DATABASE_NOT_FOUND");
+}
+
+#[test]
+fn a_file_runs_in_a_store_of_its_own() {
+    let project = Project::new();
+    let file = "workflows/gate.workflow.yaml";
+    let ran = project.run(&["run", file, "--input", r#"{"n": 21}"#, "--yes"]);
+    assert_eq!(
+        (ran.code, serde_json::from_str::<Value>(&ran.out).unwrap()),
+        (0, serde_json::json!({"done": 42})),
+        "{ran:#?}"
+    );
+    assert!(ran.err.contains("Go on with 42?") && ran.err.contains("approved by user:tester"), "{ran:#?}");
+    assert!(!project.path().join(".stepwell").exists(), "nothing is left behind");
+
+    let refused = project.run(&["run", file, "--input", r#"{"n": "many"}"#]);
+    assert!(
+        refused.code == 1
+            && refused.err.contains("error[INPUT_SCHEMA_VIOLATION]")
+            && refused.err.contains("/n:"),
+        "{refused:#?}"
+    );
+    let asked = project.run(&["run", file, "--input", r#"{"n": 1}"#]);
+    assert!(asked.code == 1 && asked.err.contains("error[APPROVAL_UNANSWERABLE]"), "{asked:#?}");
+
+    project.write(
+        "fails.workflow.yaml",
+        "id: fails\nstates:\n  - {name: stop, type: fail, error: no_disk, message: there is no disk}\n",
+    );
+    let failed = project.run(&["run", "fails.workflow.yaml", "-o", "json"]);
+    assert_eq!((failed.code, failed.json()["error"]["type"].as_str()), (3, Some("no_disk")), "{failed:#?}");
+}
+
+#[test]
+fn verbs_go_through_the_server_that_holds_the_database_or_open_it() {
+    let project = Project::new();
+    let check = project.run(&["sync", "--check"]);
+    assert!(check.code == 1 && check.out.contains("created    workflow gate 1.0"), "{check:#?}");
+    assert_eq!(project.run(&["sync"]).code, 0);
+    assert_eq!(project.run(&["sync", "--check"]).code, 0, "what is registered does not change");
+
+    let server = project.serve();
+    assert!(server.address.starts_with("http://127.0.0.1:"), "{}", server.address);
+    let health = project.run(&["doctor", "-o", "json"]);
+    assert_eq!((health.code, &health.json()["healthy"]), (0, &true.into()), "{health:#?}");
+    let locked = project.run(&["serve", "--listen", "127.0.0.1:0"]);
+    assert!(
+        locked.code == 1
+            && locked.err.contains("error[STORE_LOCKED]")
+            && locked.err.contains(&server.address),
+        "{locked:#?}"
+    );
+
+    // Through the server: a run that waits for the one below.
+    let database = ".stepwell/stepwell.db";
+    let file = "workflows/gate.workflow.yaml";
+    let waits = project.run(&[
+        "run",
+        file,
+        "--db",
+        database,
+        "--input",
+        r#"{"n": 5}"#,
+        "--wait",
+        "200ms",
+        "-o",
+        "json",
+    ]);
+    assert_eq!(waits.code, 6, "{waits:#?}");
+    let run = waits.json()["runId"].as_str().unwrap().to_owned();
+    let asked = project.run(&["approvals", "ls", "-o", "json"]).json();
+    assert_eq!(
+        (&asked["items"][0]["state"], &asked["items"][0]["message"]),
+        (&"ask".into(), &"Go on with 10?".into())
+    );
+    let approved = project.run(&["approve", &run, "--comment", "fine"]);
+    assert_eq!(approved.code, 0, "{approved:#?}");
+    let ended = project.run(&["runs", "get", &run, "--wait", "10s", "-o", "json"]);
+    assert_eq!((ended.code, &ended.json()["output"]["done"]), (0, &10.into()), "{ended:#?}");
+    let again = project.run(&["reject", &run, "ask"]);
+    assert!(again.code == 1 && again.err.contains("error[APPROVAL_SETTLED]"), "{again:#?}");
+    let over = project.run(&["runs", "pause", &run]);
+    assert!(over.code == 1 && over.err.contains("error[RUN_OVER]"), "{over:#?}");
+    let context = project.run(&["expr", "ctx.doubled + steps.double", "--run", &run]);
+    assert_eq!((context.code, context.out.trim()), (0, "20"), "{context:#?}");
+
+    // A second one outlives the server, and is controlled without one.
+    let waits = project.run(&[
+        "run",
+        file,
+        "--db",
+        database,
+        "--input",
+        r#"{"n": 6}"#,
+        "--wait",
+        "200ms",
+        "-o",
+        "json",
+    ]);
+    let second = waits.json()["runId"].as_str().unwrap().to_owned();
+    server.stop();
+    let list = project.run(&["runs", "ls", "--status", "waiting_approval", "-o", "json"]).json();
+    assert_eq!(
+        (list["items"].as_array().unwrap().len(), &list["items"][0]["runId"]),
+        (1, &second.clone().into())
+    );
+    let cancelled = project.run(&["runs", "cancel", &second, "--reason", "enough"]);
+    assert!(cancelled.code == 0 && cancelled.out.contains("CANCELLED"), "{cancelled:#?}");
+    let timeline = project.run(&["runs", "timeline", &second]);
+    assert!(timeline.out.contains("to be cancelled by user:tester: enough"), "{timeline:#?}");
+
+    // A file that is gone takes no new runs; one that changed needs a new version.
+    project.write("workflows/gate.workflow.yaml", &GATE.replace("* 2", "* 3"));
+    let taken = project.run(&["sync"]);
+    assert!(taken.code == 1 && taken.err.contains("VERSION_TAKEN"), "{taken:#?}");
+    assert!(project.run(&["sync", "--new-version"]).out.contains("created    workflow gate 1.0+2"));
+    std::fs::remove_file(project.path().join("workflows/gate.workflow.yaml")).unwrap();
+    assert!(project.run(&["sync"]).out.contains("disabled   workflow gate"));
+}
