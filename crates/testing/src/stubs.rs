@@ -100,7 +100,7 @@ impl Stubs {
     /// order, so that a list of answers means the same however tasks are scheduled.
     async fn answer(&self, agent: &Arc<str>, call: &Call) -> Option<Answer> {
         let (send, receive) = oneshot::channel();
-        let made = Made { agent: agent.clone(), request: call.request.clone() };
+        let made = Made { agent: agent.clone(), request: self.as_given(agent, &call.request) };
         let waiting = Waiting { place: self.shared.order.place(&call.scope), made, answer: send };
         let first = {
             let mut state = self.shared.state.lock();
@@ -117,6 +117,18 @@ impl Stubs {
             });
         }
         receive.await.ok().flatten()
+    }
+
+    /// The request as the agent gets it: with the fields that its schema names in its input.
+    fn as_given(&self, agent: &str, request: &Value) -> Value {
+        let mut given = request.clone();
+        if let Some(defined) = self.defined.get(agent)
+            && defined.input_schema.is_some()
+            && let Some(given) = given.object_mut()
+        {
+            given.insert("input", agents::request::input(request, defined.input_schema.as_ref()));
+        }
+        given
     }
 
     fn problem(&self, problem: String) {
