@@ -30,9 +30,11 @@ use crate::output::plain;
 use crate::project;
 use crate::project::Agents;
 use crate::runs::text;
+use crate::serve;
 use crate::sync;
 
 pub(crate) fn run(args: &Run, global: &Global, output: Output) -> Result<Exit, Failure> {
+    serve::log(output);
     let prepared = Prepared::read(args, output)?;
     let wait = args.wait.as_deref().map(duration).transpose()?;
     let runtime = client::runtime()?;

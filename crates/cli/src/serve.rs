@@ -135,10 +135,11 @@ impl From<ApiError> for Failure {
     }
 }
 
-/// Logs go to stderr, as text or as JSON, from the level that `STEPWELL_LOG` says (`warn` unless set).
-fn log(output: Output) {
+/// Logs go to stderr, as text or as JSON, from the level that `STEPWELL_LOG` says; unless it is set, warnings and what
+/// workflows log.
+pub(crate) fn log(output: Output) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("STEPWELL_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,stepwell::workflow=info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

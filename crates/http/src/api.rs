@@ -9,7 +9,6 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::http::Request;
 use axum::http::StatusCode;
 use axum::http::Uri;
@@ -38,11 +37,12 @@ use crate::Error;
 use crate::documents;
 use crate::documents::List;
 use crate::error::json;
+use crate::extract::IdempotencyKey;
 use crate::extract::Json;
 use crate::extract::Parameters;
 use crate::extract::Segments;
 use crate::extract::Source;
-use crate::extract::header_text;
+
 use crate::server::told;
 
 /// Requests that wait for the end of a run at once.
@@ -113,30 +113,25 @@ impl Api {
 }
 
 fn router(shared: Arc<Shared>) -> Router {
-    let workflows = Router::new()
-        .route("/", get(list_workflows).post(create_workflow))
-        .route("/validate", post(validate_workflow))
-        .route("/{id}", get(get_workflow).put(update_workflow).delete(disable_workflow))
-        .route("/{id}/enable", post(enable_workflow));
-    let runs = Router::new()
-        .route("/", get(list_runs).post(start_run))
-        .route("/{run}", get(get_run))
-        .route("/{run}/events", get(list_events))
-        .route("/{run}/pause", post(pause))
-        .route("/{run}/resume", post(resume))
-        .route("/{run}/cancel", post(cancel))
-        .route("/{run}/redrive", post(redrive))
-        .route("/{run}/signals", post(signal))
-        .route("/{run}/approvals", get(list_run_approvals))
-        .route("/{run}/approvals/{approval}/approve", post(approve))
-        .route("/{run}/approvals/{approval}/reject", post(reject));
-    let api = Router::new()
-        .nest("/workflows", workflows)
-        .nest("/workflow-runs", runs)
-        .route("/workflow-approvals", get(list_approvals))
-        .route("/sync", get(get_project).post(sync_project));
+    // Flat rather than nested: a nested router writes every request's URI anew.
     Router::new()
-        .nest("/api/v1", api)
+        .route("/api/v1/workflows", get(list_workflows).post(create_workflow))
+        .route("/api/v1/workflows/validate", post(validate_workflow))
+        .route("/api/v1/workflows/{id}", get(get_workflow).put(update_workflow).delete(disable_workflow))
+        .route("/api/v1/workflows/{id}/enable", post(enable_workflow))
+        .route("/api/v1/workflow-runs", get(list_runs).post(start_run))
+        .route("/api/v1/workflow-runs/{run}", get(get_run))
+        .route("/api/v1/workflow-runs/{run}/events", get(list_events))
+        .route("/api/v1/workflow-runs/{run}/pause", post(pause))
+        .route("/api/v1/workflow-runs/{run}/resume", post(resume))
+        .route("/api/v1/workflow-runs/{run}/cancel", post(cancel))
+        .route("/api/v1/workflow-runs/{run}/redrive", post(redrive))
+        .route("/api/v1/workflow-runs/{run}/signals", post(signal))
+        .route("/api/v1/workflow-runs/{run}/approvals", get(list_run_approvals))
+        .route("/api/v1/workflow-runs/{run}/approvals/{approval}/approve", post(approve))
+        .route("/api/v1/workflow-runs/{run}/approvals/{approval}/reject", post(reject))
+        .route("/api/v1/workflow-approvals", get(list_approvals))
+        .route("/api/v1/sync", get(get_project).post(sync_project))
         .route("/health", get(health))
         .route("/health/ready", get(ready))
         .fallback(unknown_path)
@@ -152,11 +147,10 @@ type Shape = State<Arc<Shared>>;
 async fn start_run(
     State(shared): Shape,
     Parameters(query): Parameters<documents::Wait>,
-    headers: HeaderMap,
+    IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<documents::Start>,
 ) -> Answer {
     let wait = query.wait.as_deref().map(wait_time).transpose()?;
-    let key = header_text(&headers, "idempotency-key")?.map(Arc::from);
     let workflow = body.workflow_id;
     let request = StartRequest {
         version: body.version,

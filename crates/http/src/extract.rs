@@ -1,5 +1,7 @@
 //! From requests to typed values; whatever does not fit is an [`Error`], never plain text.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use axum::extract::FromRequest;
 use axum::extract::FromRequestParts;
@@ -164,15 +166,18 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     })
 }
 
-/// A header's text, if it is there.
-pub(crate) fn header_text<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Error> {
-    let Some(value) = headers.get(name) else { return Ok(None) };
-    let text = value.to_str().ok().map(str::trim).filter(|text| !text.is_empty() && text.len() <= 255);
-    text.map(Some).ok_or_else(|| {
-        Error::new(
-            StatusCode::BAD_REQUEST,
-            "HEADER_INVALID",
-            format!("the header {name} must hold 1 to 255 visible ASCII characters"),
-        )
-    })
+/// The header by which a repeated start is known, if it is there.
+pub(crate) struct IdempotencyKey(pub(crate) Option<Arc<str>>);
+
+impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Error> {
+        let Some(value) = parts.headers.get("idempotency-key") else { return Ok(Self(None)) };
+        let text = value.to_str().ok().map(str::trim).filter(|text| !text.is_empty() && text.len() <= 255);
+        text.map(|text| Self(Some(text.into()))).ok_or_else(|| {
+            let message = "the header Idempotency-Key must hold 1 to 255 visible ASCII characters";
+            Error::new(StatusCode::BAD_REQUEST, "HEADER_INVALID", message)
+        })
+    }
 }
