@@ -1,5 +1,7 @@
 //! The real binary: what it prints where, and how it ends.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // What is not as expected ends the test.
+
 use std::io::BufRead;
 use std::io::BufReader;
 use std::path::Path;
@@ -120,13 +122,15 @@ impl Ran {
 }
 
 /// Arguments, exit code, what stands on stdout, what stands on stderr.
+type Case = (&'static [&'static str], i32, &'static [&'static str], &'static [&'static str]);
+
 #[test]
 fn files_are_checked_drawn_evaluated_and_tested() {
     let project = Project::new();
     project.write("broken.workflow.yaml", "id: broken\nstates:\n  - {name: a, type: inject, datta: {}}\n");
     project.write("workflows/wrong.test.yaml", "workflow: gate.workflow.yaml\ntests:\n  - name: wrong\n    input: {n: 1}\n    expect: {status: COMPLETED}\n");
     project.write("context.json", r#"{"a": {"b": [1, 2, 3]}}"#);
-    let cases: &[(&[&str], i32, &[&str], &[&str])] = &[
+    let cases: &[Case] = &[
         (&["validate", "workflows"], 0, &["3 files valid"], &[]),
         (
             &["validate", "broken.workflow.yaml"],
