@@ -20,6 +20,8 @@ pub(crate) struct Claims {
 struct Running {
     /// The number of the record by which it claimed what it performs; 0 between steps.
     claim: AtomicU64,
+    /// The number of the record that is to claim the next, while it is being appended.
+    next: AtomicU64,
     stop: Notify,
 }
 
@@ -42,7 +44,7 @@ impl Claims {
         let running = self.running.lock();
         for worker in running.get(scope).into_iter().flatten() {
             let claim = worker.claim.load(Ordering::Acquire);
-            if claim != 0 && Some(claim) != current {
+            if claim != 0 && Some(claim) != current && current != Some(worker.next.load(Ordering::Acquire)) {
                 worker.stop.notify_one();
             }
         }
@@ -51,7 +53,7 @@ impl Claims {
 
 impl Running {
     fn holds(&self, claim: u64) -> bool {
-        self.claim.load(Ordering::Acquire) == claim
+        self.claim.load(Ordering::Acquire) == claim || self.next.load(Ordering::Acquire) == claim
     }
 }
 
@@ -63,9 +65,22 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// From now on it performs the claim that is (or is about to be) record `claim`; 0: none. Answers what it was before.
-    pub(crate) fn perform(&self, claim: u64) -> u64 {
-        self.running.claim.swap(claim, Ordering::AcqRel)
+    /// It is about to append record `claim`, by which it claims the next step. Until then it holds on to the one before.
+    pub(crate) fn claiming(&self, claim: u64) {
+        self.running.next.store(claim, Ordering::Release);
+    }
+
+    /// The append succeeded, and the claim is what it performs; or did not, and nothing changed.
+    pub(crate) fn claimed(&self, succeeded: bool) {
+        if succeeded {
+            self.running.claim.store(self.running.next.load(Ordering::Acquire), Ordering::Release);
+        }
+        self.running.next.store(0, Ordering::Release);
+    }
+
+    /// It performs nothing any more.
+    pub(crate) fn let_go(&self) {
+        self.running.claim.store(0, Ordering::Release);
     }
 
     /// Waits until somebody says that the claim may be over.

@@ -125,6 +125,12 @@ impl Runtime {
             return Ok(false);
         }
         head.appended(&record);
+        if let Some(tended) = head.tended
+            && !matches!(head.scope.activity(), Activity::Fork | Activity::Subworkflow | Activity::Ending)
+        {
+            self.core.nursery.forget_fork(&key, tended.fork);
+            head.tended = None;
+        }
         if forked {
             head.tended = self.just_forked(head);
         }

@@ -77,7 +77,8 @@ impl Seat {
     }
 }
 
-/// Whoever leaves without [`Seat::leave`] could not tell the parent: its doorbell rings again, and then all are asked.
+/// Whoever leaves without [`Seat::leave`] could not tell the parent: its doorbell rings again, and then all are asked, since
+/// no head is kept of a visit that failed.
 impl Drop for Seat {
     fn drop(&mut self) {
         if !self.left {

@@ -43,8 +43,10 @@ pub(crate) struct Errand {
     pub(crate) stimulus: Option<Stimulus>,
     /// What the doorbell hinted at.
     pub(crate) hints: Vec<Hint>,
-    /// The ends of children that were handed in for this scope.
+    /// The visitor's seat at the desk, where ends of children are handed in for this scope.
     pub(crate) seat: Option<Seat>,
+    /// Ends of children that it has taken from there.
+    pub(crate) told: Vec<Told>,
     /// Whether, and for how long, the visitor performs.
     pub(crate) turn: Option<Turn>,
     /// The visitor holds no doorbell of the scope.
@@ -97,7 +99,14 @@ impl Runtime {
                 Opened::Nothing => return Ok(Visited::default()),
             };
             match self.work(&mut visit, head, start, &mut wish, &mut errand).await {
-                Ok(Some(visited)) => return Ok(visited),
+                Ok(Some(visited)) => {
+                    // The head is kept by now: whoever comes next finds it.
+                    let Some(seat) = &mut errand.seat else { return Ok(visited) };
+                    errand.told = seat.leave();
+                    if errand.told.is_empty() || visited.told.is_some() {
+                        return Ok(visited);
+                    }
+                }
                 // Another writer was first, or may have been: look again.
                 Ok(None) if visit.conflicts > CONFLICTS => {
                     return Err(Error::Contended { scope: key.clone(), tries: visit.conflicts });
@@ -142,18 +151,17 @@ impl Runtime {
             heavy = false;
             let changed = !decision.events.is_empty();
             if changed {
-                let mut performed = 0;
                 if decision.next == Next::Perform {
                     // Known before it is appended: whoever sees the claim must see that it is alive.
                     let worker = visit.worker.get_or_insert_with(|| self.core.claims.enter(visit.key));
-                    performed = worker.perform(head.scope.seq() + 1);
+                    worker.claiming(head.scope.seq() + 1);
                 }
                 let was_waiting = before.was_waiting();
-                if !self.commit(&mut head, before, decision.events, errand.doorless).await? {
-                    // What was performed before is still in hand, and its claim alive.
-                    if let (Next::Perform, Some(worker)) = (decision.next, &visit.worker) {
-                        worker.perform(performed);
-                    }
+                let appended = self.commit(&mut head, before, decision.events, errand.doorless).await;
+                if let (Next::Perform, Some(worker)) = (decision.next, &visit.worker) {
+                    worker.claimed(matches!(appended, Ok(true)));
+                }
+                if !appended? {
                     return Ok(None);
                 }
                 visit.appended = true;
@@ -180,23 +188,15 @@ impl Runtime {
             match decision.next {
                 Next::Perform => {
                     visit.performed = true;
-                    if let Some(mut seat) = errand.seat.take() {
-                        // The fork is behind us: what is handed in now is of no interest.
-                        while !seat.leave().is_empty() {}
-                    }
+                    // Its fork is behind it: what is handed in now is of no interest.
+                    drop(errand.seat.take());
                     let Some(worker) = &visit.worker else { return Ok(None) };
                     let performed = self.perform(&mut head, worker, errand.turn).await?;
-                    worker.perform(match performed {
-                        Performed::Answer(_) => head.scope.claim(&head.workflow).map_or(0, |claim| claim.seq),
-                        _ => 0,
-                    });
-                    match performed {
-                        Performed::Answer(answer) => {
-                            stimulus = Some(answer.clone());
-                            *wish = Some(answer);
-                        }
-                        Performed::Due | Performed::Lost => return Ok(None),
-                    }
+                    let Performed::Answer(answer) = performed else {
+                        worker.let_go();
+                        return Ok(None);
+                    };
+                    *wish = Some(answer);
                     continue;
                 }
                 Next::Again { heavy: full } => {
@@ -218,15 +218,10 @@ impl Runtime {
                         stimulus = Some(found);
                         continue;
                     }
-                    thorough = false;
-                    if let Some(found) = handed_in(&head, errand) {
-                        stimulus = Some(found);
-                        continue;
-                    }
                 }
                 Next::Done => {}
             }
-            return self.leave(visit, head, rings, errand).await.map(Some);
+            return self.leave(visit, head, rings).await.map(Some);
         }
     }
 
@@ -236,11 +231,7 @@ impl Runtime {
         visit: &Visit<'_>,
         mut head: Box<Head>,
         rings: Vec<Ring>,
-        errand: &mut Errand,
     ) -> Result<Visited, Error> {
-        if let Some(mut seat) = errand.seat.take() {
-            while !seat.leave().is_empty() {}
-        }
         let told = tell(&head);
         let lists = match (visit.waits_changed, visit.key.path.is_root()) {
             (false, _) => None,
@@ -266,7 +257,7 @@ impl Runtime {
     /// What there is to tell a scope beside the time: the ends of its children, the signals it waits for.
     async fn gather(&self, head: &Head, errand: &mut Errand) -> Result<Stimulus, Error> {
         let found = match head.scope.activity() {
-            Activity::Fork | Activity::Subworkflow | Activity::Ending => match handed_in(head, errand) {
+            Activity::Fork | Activity::Subworkflow | Activity::Ending => match take_in(head, errand) {
                 Some(found) => Some(found),
                 None => self.hinted(head, std::mem::take(&mut errand.hints)).await?,
             },
@@ -304,9 +295,9 @@ struct Visit<'a> {
 }
 
 /// What was handed in for this scope and still concerns it.
-fn handed_in(head: &Head, errand: &Errand) -> Option<Stimulus> {
-    let seat = errand.seat.as_ref()?;
-    let told = seat.collect();
+fn take_in(head: &Head, errand: &mut Errand) -> Option<Stimulus> {
+    let mut told = std::mem::take(&mut errand.told);
+    told.extend(errand.seat.iter().flat_map(Seat::collect));
     if told.is_empty() { None } else { ended(head, told) }
 }
 

@@ -117,12 +117,16 @@ impl Heads {
     /// Keeps a head, unless a later one is kept already.
     pub(crate) fn put(&self, head: Box<Head>) {
         let bytes = head.bytes();
-        if bytes > self.max_bytes / 4 {
-            return;
-        }
         let key = head.key().clone();
         let mut kept = self.kept.lock();
         let kept = &mut *kept;
+        // What is over is rarely looked at again; what is too large would drive out all others.
+        if head.scope.outcome().is_some() || bytes > self.max_bytes / 4 {
+            if let Some((_, before)) = kept.heads.remove(&key) {
+                kept.bytes = kept.bytes.saturating_sub(before.bytes());
+            }
+            return;
+        }
         kept.tick += 1;
         let tick = kept.tick;
         match kept.heads.entry(key.clone()) {

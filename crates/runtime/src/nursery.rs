@@ -56,6 +56,15 @@ impl Nursery {
         self.kept.lock().forks.get(&(scope.clone(), seq)).cloned()
     }
 
+    /// The fork is over.
+    pub(crate) fn forget_fork(&self, scope: &ScopeKey, seq: u64) {
+        let mut kept = self.kept.lock();
+        let key = (scope.clone(), seq);
+        if kept.forks.remove(&key).is_some() {
+            kept.order.retain(|known| *known != key);
+        }
+    }
+
     pub(crate) fn keep_fork(&self, scope: &ScopeKey, seq: u64, context: Arc<ForkContext>) {
         let mut kept = self.kept.lock();
         let key = (scope.clone(), seq);

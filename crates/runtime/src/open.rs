@@ -55,14 +55,14 @@ impl Runtime {
         }
     }
 
-    /// The scope's head, to look at: from memory only where nobody else may have changed it. `None` without records.
+    /// The scope's head, to look at; from memory if that is the journal's. `None` without records.
     pub(crate) async fn look<R>(
         &self,
         key: &ScopeKey,
         look: impl Fn(&Head) -> R,
     ) -> Result<Option<R>, Error> {
-        if self.core.options.exclusive
-            && let Some(found) = self.core.heads.peek(key, &look)
+        if let Some((seq, found)) = self.core.heads.peek(key, |head| (head.scope.seq(), look(head)))
+            && self.core.ports.journal.head(key).await?.is_some_and(|last| last.seq == seq)
         {
             return Ok(Some(found));
         }

@@ -67,8 +67,8 @@ impl Options {
             lease: Duration::from_secs(30),
             inline_limit: Duration::from_mins(2),
             step_timeout: Duration::from_hours(24),
-            cached_scopes: 8192,
-            cached_bytes: 32 << 20,
+            cached_scopes: 4096,
+            cached_bytes: 16 << 20,
         }
     }
 

@@ -114,6 +114,10 @@ pub async fn recover(runtime: &Runtime) -> Result<usize, Error> {
     loop {
         let found = runtime.core.ports.catalog.runs(&filter, &page).await?;
         count += found.items.len();
+        for summary in found.items.iter().filter(|summary| summary.stuck.is_some()) {
+            // The first visit that goes well says that it no longer is.
+            runtime.core.trouble.stuck(&summary.run);
+        }
         let ring = |run| Ring {
             queue: Queue::Steps,
             scope: ScopeKey::root(run),

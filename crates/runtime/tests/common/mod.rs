@@ -218,9 +218,18 @@ impl Process {
     }
 
     /// The same with a service at work.
-    pub fn serving(mut self) -> Self {
+    pub fn serving(self) -> Self {
+        self.serving_with(ServiceOptions::default())
+    }
+
+    /// The same with a service that does not ask for all runs at the start: only the sweeper finds what was left.
+    pub fn sweeping(self) -> Self {
+        self.serving_with(ServiceOptions { recover: false, ..ServiceOptions::default() })
+    }
+
+    fn serving_with(mut self, options: ServiceOptions) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
-        let service = Service::new(self.runtime.clone(), ServiceOptions::default());
+        let service = Service::new(self.runtime.clone(), options);
         self.service = Some(tokio::spawn(service.run(async {
             let _ = stopped.await;
         })));
