@@ -69,7 +69,7 @@ fuzz: ## fuzz the workflow parser and the expression evaluator (FUZZ_SECONDS, de
 demo: binary ## the incident triage of the examples, on this machine's real facts (YES=1 approves)
 	STEPWELL=$(STEPWELL) YES=$(YES) examples/incident-triage/demo.sh
 
-bench: ## throughput and latency, see docs/performance.md
+bench: ## throughput and latency (planned, see docs/performance.md)
 	$(CARGO) build --locked --release --bin stepwell
 	STEPWELL=$(CARGO_TARGET_DIR)/release/stepwell scripts/bench
 
