@@ -48,7 +48,6 @@ integration:
 	$(CARGO) test --locked --quiet --test '*'
 	$(CARGO) test --locked --quiet --doc
 	$(CARGO) test --locked --quiet --package stepwell-agreement
-	$(CARGO) test --locked --quiet -p stepwell-agreement
 
 binary:
 	$(CARGO) build --locked --quiet --bin stepwell

@@ -31,14 +31,14 @@ pub(super) fn parse(source: &str) -> Result<Node, Vec<Issue>> {
         text: 0,
         issues: Vec::new(),
     };
-    match builder.document() {
-        Ok(node) if builder.issues.is_empty() => Ok(node),
-        Ok(_) => Err(builder.issues),
-        Err(issue) => {
-            builder.issues.push(within(source, *issue));
-            Err(builder.issues)
-        }
+    let read = builder.document();
+    let mut issues = builder.issues;
+    match read {
+        Ok(node) if issues.is_empty() => return Ok(node),
+        Ok(_) => {}
+        Err(issue) => issues.push(*issue),
     }
+    Err(issues.into_iter().map(|issue| within(source, issue)).collect())
 }
 
 /// An issue at the end of the text is reported behind its last character, not on a line that does not exist.

@@ -52,6 +52,7 @@ fn merge_keys_and_anchors_expand_and_own_keys_win() {
     // What is missing at the end is missing behind the last character.
     assert_eq!(codes("[", "a.yaml"), [(Code::YamlSyntax, 1, 2)]);
     assert_eq!(codes("id: \na", "a.yaml"), [(Code::YamlSyntax, 2, 2)]);
+    assert_eq!(codes("id: x\n? ", "a.yaml"), [(Code::YamlKey, 2, 3)]);
 }
 
 #[test]
