@@ -3,7 +3,7 @@
 //! - A [`Runtime`] is made of [`Ports`]; it [starts](Runtime::start) runs, shows and controls them.
 //! - A [`Service`] works for it in a process that stays: answers doorbells, sweeps, fires schedules.
 //! - [`handlers`] are the same as plain functions, for homes that call them with one message.
-//! - [`memory`] has adapters that live in memory; [`conformance`] what every adapter must pass.
+//! - [`memory`] has adapters that live in memory; `conformance` (a feature) what every adapter must pass.
 //!
 //! The order is always: persist, then ring, then acknowledge. Messages carry no authority, heads in memory none either: a
 //! conditional append decides. So a crash at any point, a doorbell that comes twice, late or not at all, loses nothing.
