@@ -14,6 +14,8 @@ ACCEPTANCE ?= ../shared/acceptance
 YES ?=
 # How long `make fuzz` fuzzes in all; the time is shared by the targets.
 FUZZ_SECONDS ?= 60
+# How long `make bench` loads the server for each workload.
+BENCH_SECONDS ?= 20
 
 .PHONY: help check fmt clippy unit doc deny dependencies test integration binary corpus acceptance pages fuzz demo bench clean
 
@@ -68,9 +70,9 @@ fuzz: ## fuzz the workflow parser and the expression evaluator (FUZZ_SECONDS, de
 demo: binary ## the incident triage of the examples, on this machine's real facts (YES=1 approves)
 	STEPWELL=$(STEPWELL) YES=$(YES) examples/incident-triage/demo.sh
 
-bench: ## throughput and latency (planned, see docs/performance.md)
-	$(CARGO) build --locked --release --bin stepwell
-	STEPWELL=$(CARGO_TARGET_DIR)/release/stepwell scripts/bench
+bench: ## throughput and latency, see docs/performance.md; BENCH_SECONDS=2 for a quick look
+	$(CARGO) build --locked --release --bin stepwell --bin stepwell-bench
+	$(CARGO_TARGET_DIR)/release/stepwell-bench --stepwell $(CARGO_TARGET_DIR)/release/stepwell --dir $(CARGO_TARGET_DIR) --seconds $(BENCH_SECONDS)
 
 clean:
 	$(CARGO) clean

@@ -106,12 +106,14 @@ impl Inner {
         let connection = self.writer.close();
         self.readers.close();
         self.checkpointer.close();
+        let Some(connection) = connection else { return };
         // The log is empty now that nobody uses it, unless the disk is full or fails: then the next open reads it.
-        if let Some(connection) = connection
-            && let Err(error) = connection.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::TRUNCATE)
-        {
+        if let Err(error) = connection.wal_checkpoint_v2(Some(MAIN_DB), CheckpointMode::TRUNCATE) {
             tracing::warn!(%error, "the write-ahead log could not be copied into the store's file; it is when it is next opened");
         }
+        let Stats { writes, groups, checkpoints, log_frames } = self.counters.read();
+        let fsyncs = groups + 2 * checkpoints;
+        tracing::info!(writes, groups, fsyncs, log_frames, "the store is closed");
     }
 }
 
