@@ -2,7 +2,8 @@
 //!
 //!     cargo run --release -p stepwell-runtime --features conformance --example speed -- sequence 10 64 5
 //!
-//! The arguments: `sequence` (steps in a run), `branches` (branches of a run) or `loop` (rounds of a run); how many of them; how
+//! The arguments: `sequence` (steps in a run), `branches` (branches of a run), `items` (iterations of a run) or `loop` (rounds of a
+//! run); how many of them; how
 //! many runs at once; for how many seconds.
 
 // A tool for developers: what goes wrong may stop it.
@@ -55,6 +56,14 @@ fn workflow(kind: &str, count: usize) -> String {
                     "      - {{name: b{n}, states: [{{id: s, type: agent, agent: x, task: do it}}]}}\n"
                 );
             }
+        }
+        "items" => {
+            let items: Vec<String> = (0..count).map(|n| n.to_string()).collect();
+            text += &format!(
+                "  - {{id: list, type: inject, data: {{list: [{}]}}, next: each}}\n",
+                items.join(", ")
+            );
+            text += "  - {id: each, type: foreach, itemsPath: list, iterator: {states: [{id: s, type: agent, agent: x, task: do it, input: {}}]}}\n";
         }
         _ => {
             text += &format!(

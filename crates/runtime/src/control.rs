@@ -65,7 +65,13 @@ impl Runtime {
         if !visited.found {
             return Err(Error::RunNotFound { run: run.clone() }.into());
         }
-        let Some(refusal) = visited.refusal else { return Ok(self.get(run).await?) };
+        let Some(refusal) = visited.refusal else {
+            // Its branches have it too by now, as a rule; lists show it when they have.
+            if let Err(error) = self.project(run).await {
+                tracing::warn!(%run, %error, "lists may show an older status for a while");
+            }
+            return Ok(self.get(run).await?);
+        };
         let status = self.get(run).await?.summary.status;
         let run = run.clone();
         Err(match refusal {

@@ -89,7 +89,7 @@ impl Runtime {
             conflicts: 0,
             performed: false,
             appended: false,
-            waits_changed: false,
+            lists_changed: false,
         };
         let mut wish = errand.stimulus.take();
         loop {
@@ -166,7 +166,8 @@ impl Runtime {
                 }
                 visit.appended = true;
                 visit.conflicts = 0;
-                visit.waits_changed |= was_waiting || is_waiting(head.scope.activity());
+                let shown = was_waiting || is_waiting(head.scope.activity()) || head.scope.is_paused();
+                visit.lists_changed |= shown;
                 if visit.worker.is_none() {
                     let current = head.scope.claim(&head.workflow).map(|claim| claim.seq);
                     self.core.claims.stop_others(visit.key, current);
@@ -233,7 +234,7 @@ impl Runtime {
         rings: Vec<Ring>,
     ) -> Result<Visited, Error> {
         let told = tell(&head);
-        let lists = match (visit.waits_changed, visit.key.path.is_root()) {
+        let lists = match (visit.lists_changed, visit.key.path.is_root()) {
             (false, _) => None,
             (true, false) => Some(visit.key.run.clone()),
             (true, true) => {
@@ -291,7 +292,7 @@ struct Visit<'a> {
     conflicts: u32,
     performed: bool,
     appended: bool,
-    waits_changed: bool,
+    lists_changed: bool,
 }
 
 /// What was handed in for this scope and still concerns it.

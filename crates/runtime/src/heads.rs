@@ -168,3 +168,56 @@ impl Heads {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use engine::Encoded;
+    use engine::RunId;
+
+    use super::*;
+
+    fn head(name: &str, bytes: usize) -> Box<Head> {
+        let source = "id: w\nstates:\n  - {id: a, type: succeed}\n";
+        let options = model::Options { file: "w.yaml", agents: None, workflows: None };
+        let workflow = model::parse(source, &options).workflow.expect("it is valid");
+        let mut head = Head::new(Scope::root(RunId::new(name)), Arc::new(workflow));
+        head.appended(&Encoded {
+            seq: 1,
+            at: jiff::Timestamp::UNIX_EPOCH,
+            append_id: "".into(),
+            body: vec![0; bytes].into(),
+            hash: "".into(),
+        });
+        Box::new(head)
+    }
+
+    #[test]
+    fn what_was_used_last_is_kept_within_both_bounds() {
+        let heads = Heads::new(3, 100 << 10);
+        let key = |name: &str| ScopeKey::root(RunId::new(name));
+        for name in ["a", "b", "c", "d"] {
+            heads.put(head(name, 1));
+        }
+        assert!(heads.peek(&key("a"), |_| ()).is_none(), "too many: the oldest goes");
+        let again = heads.take(&key("b")).expect("kept");
+        heads.put(again);
+        heads.put(head("e", 1));
+        assert!(
+            heads.peek(&key("c"), |_| ()).is_none() && heads.peek(&key("b"), |_| ()).is_some(),
+            "used is young"
+        );
+        for name in ["f", "g", "h"] {
+            heads.put(head(name, 22 << 10));
+        }
+        for _ in 0..10 {
+            heads.put(head("i", 22 << 10));
+        }
+        let kept = heads.kept.lock();
+        let bytes: usize = kept.heads.values().map(|(_, head)| head.bytes()).sum();
+        assert_eq!((kept.bytes, kept.heads.len()), (bytes, 3));
+        assert!(bytes <= 100 << 10 && kept.order.len() < 100);
+        drop(kept);
+        heads.put(head("huge", 50 << 10));
+        assert!(heads.peek(&key("huge"), |_| ()).is_none(), "what would drive out the others is not kept");
+    }
+}

@@ -28,9 +28,13 @@ use stepwell_runtime::SignalRequest;
 use stepwell_runtime::StartError;
 use stepwell_runtime::StartRequest;
 use stepwell_runtime::VoteError;
+use stepwell_runtime::handlers;
 use stepwell_runtime::ports::ApprovalFilter;
 use stepwell_runtime::ports::Clock as _;
+use stepwell_runtime::ports::Doorbell as _;
+use stepwell_runtime::ports::Journal as _;
 use stepwell_runtime::ports::PageRequest;
+use stepwell_runtime::ports::Queue;
 use stepwell_runtime::ports::RunFilter;
 use stepwell_runtime::ports::RunStatus;
 
@@ -406,6 +410,9 @@ async fn a_pause_stops_the_clocks() {
         );
         pass(100).await;
         assert_eq!(status(&process, &run).await, RunStatus::Paused);
+        let page = PageRequest { limit: 9, cursor: None };
+        let listed = process.runtime.runs(&RunFilter::default(), &page).await.unwrap();
+        assert_eq!(listed.items[0].status, RunStatus::Paused, "{states}");
         let again = process.runtime.pause(&run, None).await.unwrap_err();
         assert!(matches!(again, ControlError::Paused { status: RunStatus::Paused, .. }));
         pass(900).await;
@@ -668,4 +675,88 @@ async fn many_steps_in_one_run_cost_the_same_each() {
     });
     assert_eq!(failed.as_deref(), Some("LOOP_LIMIT"));
     process.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_run_goes_on_from_its_snapshot() {
+    let world = World::new();
+    let process = world.process();
+    process
+        .register(
+            "id: w\nstates:\n  - {id: many, type: while, condition: 'steps.s == None or steps.n.n < 1000', maxIterations: 2000, iterator: {states: [{id: n, type: transform, expression: '{\"n\": (steps.n.n if steps.n else 0) + 1, \"text\": \"x\" * 500}', next: s}, {id: s, type: agent, agent: x, task: 'sleep 1s'}]}}\n",
+        )
+        .await;
+    let process = process.serving();
+    let run = process.start("w").await;
+    tokio::time::sleep(Duration::from_millis(700_500)).await;
+    process.kill().await;
+    let process = world.process().serving();
+    let view = end(&process, &run).await;
+    assert_eq!(view.summary.status, RunStatus::Completed, "{:?}", view.summary.error);
+    assert_eq!(world.agents.calls().len(), 1001, "only what was in flight is performed again");
+    let loaded = world.store.load(&engine::ScopeKey::root(run.clone())).await.unwrap();
+    assert!(loaded.snapshot.is_some_and(|(seq, _)| seq > 500));
+    assert!(loaded.records.len() < 500);
+    process.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_takes_long_to_evaluate_is_evaluated_all_the_same() {
+    let world = World::new();
+    let process = world.process().serving();
+    process
+        .register(
+            "id: w\nstates:\n  - {id: sum, type: transform, expression: 'sum([i for i in range(100000)])', next: a}\n  - {id: a, type: agent, agent: x, task: '{{ len([i for i in range(50000)]) }} items'}\n",
+        )
+        .await;
+    let run = process.start("w").await;
+    let view = end(&process, &run).await;
+    assert_eq!(view.output, Some(Value::from("50000 items")), "{:?}", view.summary.error);
+    process.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn deep_and_large_values_pass_through_forks_and_restarts() {
+    for depth in [10, 100] {
+        let world = World::new();
+        let process = world.process();
+        process
+            .register(
+                "id: w\nstates:\n  - {id: f, type: parallel, branches: [{name: b, states: [{id: s, type: agent, agent: x, task: 'sleep 10s', next: t}, {id: t, type: transform, expression: 'ctx.deep'}]}]}\n",
+            )
+            .await;
+        let deep = format!("{}{}{}", "[".repeat(depth), "1", "]".repeat(depth));
+        let input = json(&format!(r#"{{"deep": {deep}, "large": "{}"}}"#, "x".repeat(3 << 20)));
+        let process = process.serving();
+        let run = process.runtime.start(StartRequest::new("w", input)).await.unwrap().run;
+        pass(5).await;
+        process.kill().await;
+        let process = world.process().serving();
+        let view = end(&process, &run).await;
+        assert_eq!(view.summary.status, RunStatus::Completed, "{depth}: {:?}", view.summary.error);
+        assert_eq!(view.output.unwrap().get("b"), Some(&json(&deep)));
+        process.shut_down().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invocation_performs_one_step_at_least_and_no_longer_than_it_may() {
+    let world = World::new();
+    let process = world.process();
+    process
+        .register(
+            "id: w\nstates:\n  - {id: a, type: agent, agent: x, task: 'sleep 20s', next: b}\n  - {id: b, type: agent, agent: x, task: 'sleep 20s', next: c}\n  - {id: c, type: agent, agent: x, task: 'sleep 1h'}\n",
+        )
+        .await;
+    let run = process.start("w").await;
+    for (number, expected) in [(1, 20), (2, 20), (3, 30)] {
+        let delivery = process.doorbell.receive(Queue::Steps, 1).await.unwrap().remove(0);
+        let begun = world.clock.now();
+        handlers::step(&process.runtime, &delivery, Some(Duration::from_secs(40))).await.unwrap();
+        assert_eq!(world.clock.now().duration_since(begun).as_secs(), expected, "invocation {number}");
+        process.doorbell.acknowledge(delivery).await.unwrap();
+    }
+    let view = process.runtime.get(&run).await.unwrap();
+    assert_eq!(view.summary.status, RunStatus::Failed);
+    assert_eq!(view.summary.error.unwrap().code.as_deref(), Some("STEP_TIMED_OUT"));
 }
