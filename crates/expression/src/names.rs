@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use indexmap::IndexSet;
+
 use crate::path::{Path, Segment};
 
 /// The names of one workflow, built once: state names, keys that states write, positions of results.
@@ -12,7 +14,7 @@ use crate::path::{Path, Segment};
 pub struct Names {
     nodes: Vec<Node>,
     /// State names, in order.
-    states: Vec<Arc<str>>,
+    states: IndexSet<Arc<str>>,
     /// Everyone who writes something.
     writers: Vec<Arc<str>>,
     /// Root keys that states write, and who does.
@@ -69,7 +71,7 @@ impl Names {
         NamesBuilder {
             names: Names {
                 nodes: vec![root, steps, any],
-                states: Vec::new(),
+                states: IndexSet::new(),
                 writers: Vec::new(),
                 roots: HashMap::new(),
                 steps: HashMap::new(),
@@ -100,7 +102,7 @@ impl Names {
 
     /// Whether a state has this name.
     pub fn is_state(&self, name: &str) -> bool {
-        self.states.iter().any(|state| state.as_ref() == name)
+        self.states.contains(name)
     }
 
     /// The mark of the context itself.
@@ -187,7 +189,7 @@ impl NamesBuilder {
         if !self.names.is_state(&name) {
             let writer = self.writer(&name);
             self.names.steps.entry(name.clone()).or_insert(writer);
-            self.names.states.push(name);
+            self.names.states.insert(name);
         }
         self
     }
