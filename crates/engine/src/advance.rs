@@ -293,6 +293,13 @@ fn writes(
     result: Option<&Value>,
 ) -> Result<Vec<(Arc<str>, Value)>, Unevaluated> {
     let Some(result) = result else { return Ok(Vec::new()) };
+    // Joins put outputs into each other; what is too deep could be stored, but not read back.
+    if result.is_too_deep() {
+        let message = format!("the result nests deeper than {} levels", expression::DEPTH_LIMIT);
+        return Err(Unevaluated::Failed(
+            Error::new(error_type::EXPRESSION, message).with_code(code::VALUE_UNFIT),
+        ));
+    }
     let path = state.result_path.as_ref();
     // A plain write below `steps` or at a free root key is the common case, and cannot fail.
     let simple = path.is_none_or(|path| match path.segments() {

@@ -270,6 +270,26 @@ states:
 }
 
 #[test]
+fn what_could_not_be_read_back_is_refused() {
+    let source = "
+id: deep
+states:
+  - {id: a, type: agent, agent: x}
+";
+    let nested = |levels: usize| json_unbounded(levels);
+    let mut world = World::new(source, move |_| Some(Ok(nested(64))));
+    world.start(json("{}"));
+    completed(&world);
+    let mut world = World::new(source, move |_| Some(Ok(nested(65))));
+    world.start(json("{}"));
+    assert_eq!(failed(&world).code.as_deref(), Some("VALUE_UNFIT"));
+}
+
+fn json_unbounded(levels: usize) -> Value {
+    (1..levels).fold(Value::from(Vec::<Value>::new()), |inner, _| Value::from(vec![inner]))
+}
+
+#[test]
 fn an_agent_for_each_item_receives_the_item() {
     let source = "
 id: each

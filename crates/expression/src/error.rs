@@ -59,7 +59,7 @@ pub enum EvalErrorKind {
     ResultTooLarge,
     /// Functions that call each other more than 50 deep.
     CallDepth,
-    /// A value nested deeper than 128 levels, or an evaluation too deep for the stack.
+    /// A value nested deeper than 64 levels, or an evaluation too deep for the stack.
     TooDeep,
 }
 

@@ -10,8 +10,12 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 use serde::ser::{Error as _, SerializeMap, SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize};
 
-/// How deep arrays and objects may stand in each other, anywhere in Stepwell.
-pub const DEPTH_LIMIT: usize = 128;
+/// How deep arrays and objects may stand in each other in a value that is made: parsed from text, computed, written.
+pub const DEPTH_LIMIT: usize = 64;
+
+/// How deep they may stand in what is read back. A context and a join put values into others, and `serde_json` reads 128
+/// levels, those of the record around it among them.
+const READ_LIMIT: usize = 100;
 
 /// A JSON value. Cloning is cheap at any size; integers stay integers; floats are always finite.
 #[derive(Clone, Debug, Default)]
@@ -186,6 +190,11 @@ impl Value {
     /// The value of a key, if this is an object that has it.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.as_object()?.get(key)
+    }
+
+    /// Whether it nests deeper than [`DEPTH_LIMIT`] levels.
+    pub fn is_too_deep(&self) -> bool {
+        crate::path::depth(self, 0) > DEPTH_LIMIT
     }
 
     /// Whether it is `null`.
@@ -489,8 +498,8 @@ struct At {
 
 impl At {
     fn inside<E: de::Error>(self) -> Result<At, E> {
-        if self.depth >= DEPTH_LIMIT {
-            return Err(E::custom(format_args!("nested deeper than {DEPTH_LIMIT} levels")));
+        if self.depth >= READ_LIMIT {
+            return Err(E::custom(format_args!("nested deeper than {READ_LIMIT} levels")));
         }
         Ok(At { depth: self.depth + 1 })
     }

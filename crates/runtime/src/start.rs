@@ -71,6 +71,11 @@ impl Runtime {
         if input.as_object().is_none() {
             return Err(StartError::InputNotObject { found: input.kind() });
         }
+        if input.is_too_deep() {
+            let message = format!("nested deeper than {} levels", expression::DEPTH_LIMIT);
+            let violations = vec![model::Violation { path: String::new(), message }];
+            return Err(StartError::Input { workflow: request.workflow, violations });
+        }
         if let Some(schema) = &plan.workflow.input_schema {
             schema.fill_defaults(&mut input);
             let violations = schema.validate(&input);
