@@ -54,8 +54,8 @@ integration:
 binary:
 	$(CARGO) build --locked --quiet --bin stepwell
 
-corpus: binary ## the conformance corpus
-	$(STEPWELL) test tests/conformance
+corpus: binary ## the conformance corpus, and the examples with their own tests
+	$(STEPWELL) test tests/conformance examples
 
 acceptance: binary
 	@if [ -d "$(ACCEPTANCE)" ]; then $(STEPWELL) test "$(ACCEPTANCE)"; \
