@@ -385,8 +385,9 @@ impl<'a> Decider<'a> {
         let parent = self.scope.control.parent;
         match &self.scope.outcome {
             // Whoever has succeeded has nothing to make good; whoever failed goes on after a redrive, and after nothing else.
+            // Also when it is to end at once: its parent waits for an end that is news.
             Some(Outcome::Completed { .. }) => return,
-            Some(_) if clocks.redrives > parent.redrives && !clocks.cancelled => {
+            Some(_) if clocks.redrives > parent.redrives => {
                 self.push(Event::Redriven { by: None, inherited: Some(inherited) });
             }
             Some(_) => return,

@@ -274,6 +274,9 @@ pub struct Parent {
     pub run: RunId,
     /// Its path there.
     pub scope: ScopePath,
+    /// What its clocks said when it asked for the run.
+    #[serde(default)]
+    pub clocks: Inherited,
 }
 
 /// How a branch or iteration began.

@@ -201,6 +201,9 @@ impl Scope {
         self.context = Value::from(context);
         self.flow = Flow { value: started.input.clone(), from: None };
         self.deadline = started.deadline;
+        if let Some(parent) = &started.parent {
+            self.control.parent = parent.clocks;
+        }
         self.run = Some(Arc::new(started.clone()));
         self.started = at;
         self.push_frame(None, &workflow.root, at);

@@ -587,6 +587,11 @@ impl Scope {
             return None;
         }
         let phase = match self.frames.last().map(|frame| &frame.phase) {
+            // Its time is over already; it waits for its children to end, and they say so.
+            Some(Phase::Fork(fork)) if fork.released => return self.deadline,
+            Some(Phase::Subworkflow(child)) if child.released && child.ended.is_none() => {
+                return self.deadline;
+            }
             Some(Phase::Backoff { until, .. } | Phase::Timer { until, .. }) => Some(*until),
             Some(Phase::Signal { deadline, .. }) => *deadline,
             Some(Phase::Approval { request, .. }) => Some(request.deadline),

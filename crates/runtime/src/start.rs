@@ -107,13 +107,21 @@ impl Runtime {
         let env = self.env(&head, Manner::default()).await?;
         let decision = self.decide(&mut head, Stimulus::StartRun(Box::new(started.clone())), env).await?;
         let key = ScopeKey::root(run.clone());
-        if let Some(end) = end {
-            *end = Some(self.core.watchers.watch(&run));
-        }
+        // Watched before it exists, so that its end is not missed; given up if it is not this call's run.
+        let watched = end.as_ref().map(|_| self.core.watchers.watch(&run));
         match self.commit(&mut head, before, decision.events, true).await {
-            Ok(true) => {}
-            Ok(false) => return self.existing(&key, &started).await,
+            Ok(true) => {
+                if let Some(end) = end {
+                    *end = watched;
+                }
+            }
+            Ok(false) => {
+                drop(watched);
+                self.core.watchers.sweep(&run);
+                return self.existing(&key, &started).await;
+            }
             Err(error) => {
+                drop(watched);
                 self.core.watchers.sweep(&run);
                 return Err(error.into());
             }
@@ -152,13 +160,15 @@ impl Runtime {
         };
         let same = match &wanted.parent {
             // The id of a child run says it all: the active version may be another by now.
-            Some(parent) => found.parent.as_ref() == Some(parent),
+            Some(parent) => found
+                .parent
+                .as_ref()
+                .is_some_and(|found| (&found.run, &found.scope) == (&parent.run, &parent.scope)),
             None => found.workflow == wanted.workflow && found.input == wanted.input,
         };
         if same {
             Ok(Started { run: key.run.clone(), created: false })
         } else {
-            self.core.watchers.sweep(&key.run);
             Err(StartError::KeyReused { run: key.run.clone() })
         }
     }

@@ -55,8 +55,8 @@ enum Verdict {
     Remove,
     /// Not yet.
     Move(Timestamp),
-    /// Somebody must look, after so long; `vain` when nothing came of ringing before.
-    Ring { queue: Queue, after: Duration, vain: bool },
+    /// Somebody must look, after so long, and again no later than `due`; `vain` when nothing came of ringing before.
+    Ring { queue: Queue, after: Duration, vain: bool, due: Option<Timestamp> },
     /// Whoever waits for the inbox's signals must look.
     Inbox,
 }
@@ -66,9 +66,10 @@ pub async fn sweep(runtime: &Runtime) -> Result<Swept, Error> {
     let mut swept = Swept::default();
     let horizon = later(runtime.now(), AHEAD);
     let mut after: Option<DueRow> = None;
+    let mut failed = None;
     loop {
         let rows = runtime.core.ports.catalog.due(horizon, after.as_ref(), PAGE).await?;
-        let Some(last) = rows.last() else { return Ok(swept) };
+        let Some(last) = rows.last() else { return failed.map_or(Ok(swept), Err) };
         after = Some(last.clone());
         let mut rings = Vec::new();
         let mut moves = Vec::new();
@@ -81,9 +82,16 @@ pub async fn sweep(runtime: &Runtime) -> Result<Swept, Error> {
                     runtime.mark(&row.scope.run, Some(error.code())).await;
                     Verdict::Move(later(runtime.now(), AGAIN_AT_MOST))
                 }
-                Err(error) => return Err(error),
+                // Its entry stays, and the others must not wait for it.
+                Err(error) => {
+                    tracing::warn!(scope = %row.scope, %error, "a due scope could not be looked at");
+                    failed.get_or_insert(error);
+                    continue;
+                }
             };
-            runtime.carry_out(row, verdict, &mut rings, &mut moves, &mut swept).await?;
+            if let Err(error) = runtime.carry_out(row, verdict, &mut rings, &mut moves, &mut swept).await {
+                failed.get_or_insert(error);
+            }
         }
         // Rung before it is moved: whoever crashes in between leaves the entry where it was.
         swept.rung += rings.len();
@@ -155,12 +163,12 @@ impl Runtime {
         let found = self
             .look(&row.scope, |head| {
                 let claim = head.scope.claim(&head.workflow)?;
-                Some((claim.seq, claim.worker.clone(), claim.at, head.scope.due()))
+                Some((claim.seq, claim.worker.clone(), claim.at, head.scope.due(), head.scope.is_paused()))
             })
             .await?;
         let now = self.now();
-        let Some((seq, worker, at, due)) = found.flatten() else {
-            return Ok(Verdict::Ring { queue: Queue::Steps, after: Duration::ZERO, vain: false });
+        let Some((seq, worker, at, due, paused)) = found.flatten() else {
+            return Ok(Verdict::Ring { queue: Queue::Steps, after: Duration::ZERO, vain: false, due: None });
         };
         let options = &self.core.options;
         let alive = if self.core.claims.is_running(&row.scope, seq) {
@@ -173,11 +181,13 @@ impl Runtime {
                 .filter(|until| *until > now)
         };
         Ok(match (alive, due) {
+            // Nobody may take it over before it is resumed, and that makes an entry of its own.
+            (None, _) if paused => Verdict::Remove,
             (Some(_), Some(due)) if due <= now => {
-                Verdict::Ring { queue: Queue::Resume, after: Duration::ZERO, vain: true }
+                Verdict::Ring { queue: Queue::Resume, after: Duration::ZERO, vain: true, due: None }
             }
             (Some(alive), due) => Verdict::Move(due.map_or(alive, |due| due.min(alive))),
-            (None, _) => Verdict::Ring { queue: Queue::Steps, after: Duration::ZERO, vain: true },
+            (None, _) => Verdict::Ring { queue: Queue::Steps, after: Duration::ZERO, vain: true, due: None },
         })
     }
 
@@ -198,14 +208,16 @@ impl Runtime {
                 }
                 (None, 0)
             }
-            Verdict::Ring { queue, after, vain } => {
+            Verdict::Ring { queue, after, vain, due } => {
                 rings.push(Ring { queue, scope: row.scope.clone(), after, hint: Hint::None });
                 let visits = row.visits.saturating_add(1);
                 if vain && visits >= VISITS {
                     self.mark(&row.scope.run, Some("NO_PROGRESS")).await;
                 }
                 let pause = AGAIN.saturating_mul(1 << row.visits.min(8)).min(AGAIN_AT_MOST);
-                (Some(later(self.now(), after + pause)), if vain { visits } else { visits.min(8) })
+                let again = later(self.now(), after + pause);
+                let again = due.filter(|due| *due > self.now()).map_or(again, |due| due.min(again));
+                (Some(again), if vain { visits } else { visits.min(8) })
             }
         };
         swept.removed += usize::from(to.is_none());
@@ -245,7 +257,7 @@ fn verdict(head: &Head, row: &DueRow, now: Timestamp) -> Option<Verdict> {
         // Its children may have died without a word: they are asked again and again.
         Activity::Fork | Activity::Subworkflow | Activity::Ending => {
             let after = due.map_or(after, |due| after.min(until(now, due)));
-            return Some(Verdict::Ring { queue: Queue::Steps, after, vain: false });
+            return Some(Verdict::Ring { queue: Queue::Steps, after, vain: false, due });
         }
         _ => {}
     }
@@ -258,10 +270,10 @@ fn verdict(head: &Head, row: &DueRow, now: Timestamp) -> Option<Verdict> {
             Some(due) if due > later(now, AHEAD) => Verdict::Move(due),
             Some(due) => {
                 let queue = if scope.activity() == Activity::Backoff { Queue::Steps } else { Queue::Resume };
-                Verdict::Ring { queue, after: until(now, due), vain: due <= now }
+                Verdict::Ring { queue, after: until(now, due), vain: due <= now, due: None }
             }
         }),
         // To be decided or claimed: whoever should have done it is gone.
-        _ => Some(Verdict::Ring { queue: Queue::Steps, after, vain: row.at <= now }),
+        _ => Some(Verdict::Ring { queue: Queue::Steps, after, vain: row.at <= now, due: None }),
     }
 }

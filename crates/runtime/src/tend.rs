@@ -9,6 +9,7 @@ use engine::ChildEnded;
 use engine::Clocks;
 use engine::Error as StepError;
 use engine::ForkContext;
+use engine::Inherited;
 use engine::Next;
 use engine::Outcome;
 use engine::Parent;
@@ -190,7 +191,10 @@ impl Runtime {
         for _ in 0..TRIES {
             let (mut head, stimulus) = match self.open(child).await? {
                 Opened::Head(head) => (head, Stimulus::Sync(clocks)),
-                // What it begins with are its parent's clocks.
+                // It begins with the clocks that are handed down, not with those it was launched with.
+                Opened::Unborn(head, Stimulus::StartChild { started, .. }) => {
+                    (head, Stimulus::StartChild { started, clocks })
+                }
                 Opened::Unborn(head, start) => (head, start),
                 Opened::Nothing => return Ok(None),
             };
@@ -256,7 +260,11 @@ impl Runtime {
             run_id: Some(run.clone()),
             starter: head.scope.run().and_then(|run| run.starter.clone()),
             trigger: Trigger::Workflow,
-            parent: Some(Parent { run: head.key().run.clone(), scope: head.key().path.clone() }),
+            parent: Some(Parent {
+                run: head.key().run.clone(),
+                scope: head.key().path.clone(),
+                clocks: baseline(clocks),
+            }),
         };
         let begins = tended.is_some_and(|tended| tended.rung == 0) && !thorough;
         let end = self.child_run(&run, request, clocks, begins).await?;
@@ -335,6 +343,17 @@ impl Runtime {
             }
             _ => Ok(None),
         }
+    }
+}
+
+/// The clocks that a child run begins with: what its parent went through before is not its own. A pause or an end it has yet
+/// to be told.
+fn baseline(clocks: Clocks) -> Inherited {
+    let to_tell = u32::from(clocks.paused || clocks.cancelled);
+    Inherited {
+        version: clocks.version.saturating_sub(to_tell),
+        shift: clocks.shift,
+        redrives: clocks.redrives,
     }
 }
 

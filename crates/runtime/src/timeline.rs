@@ -13,6 +13,8 @@ use jiff::Timestamp;
 use crate::Runtime;
 use crate::error::Error;
 use crate::ports::Page;
+use crate::ports::StoreError;
+use crate::ports::StoreErrorKind;
 use crate::view::TimelineEntry;
 
 /// Scopes listed at once.
@@ -37,7 +39,7 @@ impl Runtime {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Page<TimelineEntry>, Error> {
-        let after = after.and_then(place);
+        let after = after.map(place).transpose()?;
         let limit = limit.clamp(1, 10_000);
         let mut nearest: BinaryHeap<Found> = BinaryHeap::new();
         let mut last: Option<ScopePath> = None;
@@ -159,8 +161,17 @@ fn cursor((at, scope, seq): &Place) -> String {
     format!("{}.{seq}.{scope}", at.as_nanosecond())
 }
 
-/// A cursor that is none counts as the beginning.
-fn place(cursor: &str) -> Option<Place> {
+fn place(cursor: &str) -> Result<Place, Error> {
+    parse(cursor).ok_or_else(|| {
+        Error::Store(StoreError {
+            kind: StoreErrorKind::Permanent,
+            code: "CURSOR_INVALID",
+            message: "this is no cursor of a timeline: begin without one".to_owned(),
+        })
+    })
+}
+
+fn parse(cursor: &str) -> Option<Place> {
     let mut parts = cursor.splitn(3, '.');
     let at = Timestamp::from_nanosecond(parts.next()?.parse().ok()?).ok()?;
     let seq = parts.next()?.parse().ok()?;
