@@ -87,7 +87,7 @@ impl Agents for Actions {
         };
         let result = match &call.action {
             Action::Agent(name) => self.agent(name, request, &call, &mut redactor).await,
-            Action::Http => http::call(&self.http, request, &call).await,
+            Action::Http => http::call(&self.http, request, &call, &redactor).await,
             Action::Log => log::perform(&redactor.value(request.clone()), &call),
             Action::Lambda => Err(validation(
                 Code::ActionNotAvailable,

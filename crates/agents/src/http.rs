@@ -74,13 +74,18 @@ pub(crate) async fn agent(
     let whom = format!("agent `{name}`");
     let answer = actions.http.exchange(&transport, &request, &limits, &whom).await?;
     if !answer::is_expected(answer.status, &endpoint.expect) {
-        return Err(answer::unexpected(&answer, &request, &whom));
+        return Err(answer::unexpected(&answer, &request, &whom, redactor));
     }
     answer.text(&whom)
 }
 
 /// `http.call`: `method`, `url`, `headers`, `query`, `body`, `expect`; answers with `{status, headers, body}`.
-pub(crate) async fn call(client: &Client, request: &Value, call: &Call) -> Result<Value, CallError> {
+pub(crate) async fn call(
+    client: &Client,
+    request: &Value,
+    call: &Call,
+    redactor: &Redactor,
+) -> Result<Value, CallError> {
     let given = |key: &str| request.get(key).filter(|value| !value.is_null());
     let method = method(given("method").map_or(Ok("GET"), |value| text_of("method", value))?)?;
     let url = given("url").ok_or_else(|| invalid("`http.call` needs a `url`"))?;
@@ -106,7 +111,7 @@ pub(crate) async fn call(client: &Client, request: &Value, call: &Call) -> Resul
     let whom = "`http.call`";
     let answer = client.exchange(&Transport::default(), &request, &limits, whom).await?;
     if !answer::is_expected(answer.status, &expect) {
-        return Err(answer::unexpected(&answer, &request, whom));
+        return Err(answer::unexpected(&answer, &request, whom, redactor));
     }
     output(&answer, whom)
 }

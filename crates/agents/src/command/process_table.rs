@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
+use std::io::Write as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
@@ -72,7 +73,7 @@ impl ProcessTable {
         let mark = format!("{}-{}", self.prefix, NEXT.fetch_add(1, Ordering::Relaxed));
         let file = self.folder.join(&mark);
         fs::write(&file, format!("{}\n", self.session))?;
-        Ok(Entry { file, mark, session: self.session })
+        Ok(Entry { file, mark })
     }
 }
 
@@ -80,14 +81,18 @@ impl ProcessTable {
 pub(crate) struct Entry {
     file: PathBuf,
     pub(crate) mark: String,
-    session: i32,
 }
 
 impl Entry {
     /// Adds what is known once the program runs. Without it, the mark still finds it.
     pub(crate) fn started(&self, pid: i32) {
         let started = Process::read(pid).map_or(0, |process| process.started);
-        if let Err(error) = fs::write(&self.file, format!("{}\n{pid} {started}\n", self.session)) {
+        // Appended: were it written anew, there would be a moment at which a program runs and the file says nothing.
+        let noted = fs::OpenOptions::new()
+            .append(true)
+            .open(&self.file)
+            .and_then(|mut file| file.write_all(format!("{pid} {started}\n").as_bytes()));
+        if let Err(error) = noted {
             tracing::warn!(file = %self.file.display(), %error, "a running program's process id could not be noted");
         }
     }
@@ -182,7 +187,8 @@ fn end_all(orphans: &[Orphan], grace: Duration) -> BTreeSet<i32> {
 
 /// What a file says of a program.
 struct Orphan {
-    session: i32,
+    /// Unless the disk was full: then the mark alone tells.
+    session: Option<i32>,
     /// The mark as it stands in the environment, its end included.
     mark: Vec<u8>,
     /// Process id and start time, unless the engine died between the start and noting them.
@@ -194,7 +200,7 @@ impl Orphan {
         let mark = file.file_name()?.to_str()?;
         let text = fs::read_to_string(file).ok()?;
         let mut lines = text.lines();
-        let session = lines.next()?.parse().ok()?;
+        let session = lines.next().and_then(|line| line.parse().ok());
         let process = lines.next().and_then(|line| line.split_once(' '));
         let process = process.and_then(|(pid, started)| Some((pid.parse().ok()?, started.parse().ok()?)));
         let mut variable = String::new();
@@ -206,7 +212,7 @@ impl Orphan {
     fn owns(&self, process: &Process, environment: &[u8]) -> bool {
         let noted = self.process == Some((process.pid, process.started)) && process.started > 0;
         noted
-            || process.session == self.session
+            || self.session.is_none_or(|session| process.session == session)
                 && environment.split(|byte| *byte == 0).any(|variable| variable == self.mark)
     }
 }

@@ -22,6 +22,7 @@ use crate::error::agent_error;
 use crate::error::failure;
 use crate::error::head;
 use crate::error::own_error;
+use crate::secret::Redactor;
 
 /// So much of an unexpected answer's body is shown.
 const SHOWN: usize = 512;
@@ -34,14 +35,16 @@ pub(super) fn is_expected(status: StatusCode, expect: &[u16]) -> bool {
 }
 
 /// The error that an unexpected answer is.
-pub(super) fn unexpected(answer: &Answer, request: &Request, whom: &str) -> CallError {
+///
+/// Secrets are taken out of the body before it is cut: one that the cut goes through would be none any more.
+pub(super) fn unexpected(answer: &Answer, request: &Request, whom: &str, redactor: &Redactor) -> CallError {
     let status = answer.status;
     let text = String::from_utf8_lossy(&answer.body);
     let own = Value::parse_json(&text).ok().and_then(|body| own_error(&body));
     let said = match &own {
         Some((_, message)) => format!(": {message}"),
         None if text.trim().is_empty() => String::new(),
-        None => format!(": {}", head(text.trim(), SHOWN)),
+        None => format!(": {}", head(&redactor.text(text.trim()), SHOWN)),
     };
     let message = format!("{whom}: {} {} answered {status}{said}", request.method, request.uri);
     let kind = match own {
