@@ -22,6 +22,8 @@ use crate::output::Failure;
 
 /// A server that does not answer in this time, beyond what it was asked to wait, is not there.
 const TIMEOUT: Duration = Duration::from_mins(1);
+/// No server waits longer when it is asked to.
+const LONGEST_WAIT: Duration = Duration::from_mins(10);
 /// Larger answers are not read.
 const MAX_ANSWER: usize = 256 << 20;
 
@@ -204,9 +206,11 @@ impl Server {
             .await
             .map_err(|error| unreachable(error.to_string()))?;
         tokio::spawn(connection);
-        let response = tokio::time::timeout(TIMEOUT, sender.send_request(request))
+        let waits = request.uri().query().is_some_and(|query| query.contains("wait="));
+        let patience = if waits { TIMEOUT + LONGEST_WAIT } else { TIMEOUT };
+        let response = tokio::time::timeout(patience, sender.send_request(request))
             .await
-            .map_err(|_| unreachable(format!("it has not answered for {} s", TIMEOUT.as_secs())))?
+            .map_err(|_| unreachable(format!("it has not answered for {} s", patience.as_secs())))?
             .map_err(|error| unreachable(error.to_string()))?;
         Ok(response.map(Body::new))
     }

@@ -182,7 +182,7 @@ async fn follow(
     tokio::select! {
         result = work => result?,
         () = stopped => {}
-        _ = tokio::signal::ctrl_c() => {
+        () = interrupted() => {
             let where_to = if client.is_server() { "the run goes on" } else { "the run goes on when its database is served" };
             output.note(if temporary { "interrupted; the run is gone with its temporary database" } else { where_to });
         }
@@ -190,6 +190,26 @@ async fn follow(
     let document = client.get(&format!("/workflow-runs/{}", Client::segment(&run))).await?;
     report(&document, output)?;
     Ok(Exit::of_status(text(&document, "status")))
+}
+
+/// Whoever ends this command ends what it performs: by Ctrl-C, by `kill`, or with the terminal.
+async fn interrupted() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::SignalKind;
+        use tokio::signal::unix::signal;
+        if let (Ok(mut terminate), Ok(mut hangup)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::hangup()))
+        {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
 }
 
 async fn start(args: &Run, prepared: &Prepared, client: &Client) -> Result<String, Failure> {

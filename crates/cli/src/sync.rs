@@ -199,7 +199,9 @@ impl Project {
                 ),
             });
         }
-        for kind in [DefinitionKind::Agent, DefinitionKind::Workflow] {
+        // A file that cannot be read may be any of those that seem gone.
+        let broken = items.iter().any(|item: &Item| item.change == "invalid");
+        for kind in [DefinitionKind::Agent, DefinitionKind::Workflow].into_iter().filter(|_| !broken) {
             self.disable(runtime, kind, &found, options, &mut items).await?;
         }
         Ok(Report { items })

@@ -17,6 +17,7 @@ use crate::Error;
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         let status = match error.kind {
+            _ if error.code == "CURSOR_INVALID" => StatusCode::BAD_REQUEST,
             StoreErrorKind::Unavailable | StoreErrorKind::Unknown => StatusCode::SERVICE_UNAVAILABLE,
             StoreErrorKind::Permanent => StatusCode::INTERNAL_SERVER_ERROR,
         };
