@@ -566,10 +566,8 @@ impl Scope {
             self.deadline = workflow.timeout.map(|timeout| later(at, timeout.0));
         }
         for frame in &mut self.frames {
-            if frame.deadline.is_some() {
-                let timeout = workflow.state(frame.cursor).and_then(|state| state.timeout);
-                frame.deadline = timeout.map(|timeout| later(at, timeout.0));
-            }
+            let composite = workflow.state(frame.cursor).filter(|state| is_composite(state));
+            frame.deadline = composite.and_then(|state| state.timeout).map(|timeout| later(at, timeout.0));
         }
         let Some(frame) = self.frames.last_mut() else { return };
         frame.phase = match std::mem::replace(&mut frame.phase, Phase::Entered) {

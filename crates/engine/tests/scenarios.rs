@@ -592,6 +592,39 @@ states:
 }
 
 #[test]
+fn a_redriven_state_is_held_to_its_time_again() {
+    let source = "
+id: limited
+states:
+  - {id: both, type: parallel, timeoutSeconds: 60, branches: [{name: a, agent: x}, {name: b, agent: y}]}
+";
+    let mut world = World::new(source, |_| None);
+    world.start(json("{}"));
+    world.pass(60);
+    assert_eq!(failed(&world).code.as_deref(), Some("STATE_TIMED_OUT"));
+    world.control(Stimulus::Redrive { by: None });
+    assert_eq!(world.root().activity(), Activity::Fork);
+    world.pass(59);
+    assert_eq!(world.root().activity(), Activity::Fork);
+    world.pass(1);
+    assert_eq!(failed(&world).code.as_deref(), Some("STATE_TIMED_OUT"));
+}
+
+#[test]
+fn a_failed_child_cancelled_before_it_hears_of_its_redrive_ends_anew() {
+    let mut world = branches("{mode: all, onFailure: wait}", |agent| match agent {
+        "one" => Some(Err(failure("agent_error", true))),
+        _ => ok("1"),
+    });
+    failed(&world);
+    // Both reach the root before any child hears of either.
+    world.give(&ScopePath::root(), Stimulus::Redrive { by: None });
+    world.give(&ScopePath::root(), Stimulus::Cancel { by: None, reason: None });
+    world.settle();
+    assert!(matches!(world.outcome(), Some(Outcome::Cancelled { .. })), "at {:?}", world.root().activity());
+}
+
+#[test]
 fn early_signals_are_kept_and_each_waiter_gets_its_own() {
     let mut world = World::new(
         "
