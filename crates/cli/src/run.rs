@@ -316,7 +316,8 @@ impl<'a> Desk<'a> {
         if self.asking.is_none() && !self.open.is_empty() {
             let request = self.open.remove(0);
             if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
-                if self.temporary {
+                // While this process holds the database, nobody else can answer.
+                if self.temporary || !client.is_server() {
                     return Err(Self::unanswerable(&request));
                 }
                 self.output.note(format_args!(
@@ -394,7 +395,7 @@ impl<'a> Desk<'a> {
             "APPROVAL_UNANSWERABLE",
             format!("the run asks, and nobody can answer here: {}", plain(&request.message)),
         )
-        .hint("use --yes, a terminal, or --db with a server, and `stepwell approve`")
+        .hint("use --yes or a terminal; a run with --db waits in its database: `stepwell serve`, then `stepwell approve`")
     }
 }
 
