@@ -29,6 +29,9 @@ const RUNS: usize = 200;
 const KILLS: usize = 50;
 /// A server lives so long after it has begun to serve, at random.
 const LIFE: std::ops::Range<u64> = 100..1_300;
+/// A step that was under way when its server was killed is taken up again within this time: a life and a start, and far
+/// less than a lease (30 s).
+const AT_ONCE: jiff::SignedDuration = jiff::SignedDuration::from_secs(20);
 /// Longer than all that is left then takes.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -92,6 +95,17 @@ fn check(calls: &[agents::Call], successes: &BTreeMap<String, Success>) {
     }
     for (step, success) in successes {
         assert!(keys.contains_key(step.as_str()), "{} succeeded and was never performed", success.state);
+    }
+    let mut times = BTreeMap::<&str, Vec<_>>::new();
+    for call in calls {
+        times.entry(&call.step).or_default().push(call.at);
+    }
+    for (step, times) in &mut times {
+        times.sort();
+        for pair in times.windows(2) {
+            let gap = pair[1].duration_since(pair[0]);
+            assert!(gap < AT_ONCE, "step {step} was taken up again after {gap:?}: it waited for its lease");
+        }
     }
     let repeated = calls.len() - keys.len();
     println!("{} steps in {} calls, {repeated} of them repeated; {KILLS} kills", keys.len(), calls.len());
