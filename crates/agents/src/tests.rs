@@ -207,3 +207,11 @@ fn every_code_has_its_page() {
         assert!(pages.join(code.as_str()).with_extension("md").is_file(), "{}", code.as_str());
     }
 }
+
+#[tokio::test]
+async fn the_actions_conform() {
+    let folder = tempfile::tempdir().unwrap();
+    let constant = Agent { name: "constant".into(), ..agent(answers(r#"{"ok": true}"#)) };
+    let actions = actions(constant, folder.path());
+    runtime::conformance::agents_suite(Arc::new(actions), Some("hash"), &json(r#"{"ok": true}"#)).await;
+}

@@ -1,4 +1,4 @@
-//! The in-memory store does what every store must.
+//! The adapters in this crate do what all must.
 
 use std::sync::Arc;
 
@@ -15,4 +15,23 @@ async fn the_memory_store_conforms() {
 async fn the_memory_doorbell_conforms() {
     let clock = memory::VirtualClock::new(jiff::Timestamp::UNIX_EPOCH);
     conformance::doorbell_suite(Arc::new(memory::Doorbell::new(Arc::new(clock)))).await;
+}
+
+#[tokio::test]
+async fn clocks_conform() {
+    let system = stepwell_runtime::SystemClock;
+    conformance::clock_suite(&system, async |_| {}).await;
+    let manual = memory::ManualClock::new(jiff::Timestamp::UNIX_EPOCH);
+    conformance::clock_suite(&manual, async |time| manual.advance(time)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_virtual_clock_conforms() {
+    conformance::clock_suite(&memory::VirtualClock::new(jiff::Timestamp::UNIX_EPOCH), async |_| {}).await;
+}
+
+#[test]
+fn ids_conform() {
+    conformance::ids_suite(&stepwell_runtime::SystemIds::new().unwrap());
+    conformance::ids_suite(&memory::SeededIds::new(7));
 }

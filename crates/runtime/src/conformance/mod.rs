@@ -8,11 +8,16 @@
     clippy::missing_panics_doc
 )]
 
+mod agents;
 mod catalog;
+mod clock;
 mod doorbell;
 mod journal;
 
+pub use agents::agents_suite;
 pub use catalog::catalog_suite;
+pub use clock::clock_suite;
+pub use clock::ids_suite;
 pub use doorbell::doorbell_suite;
 pub use journal::journal_suite;
 
