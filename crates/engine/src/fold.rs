@@ -486,7 +486,7 @@ impl Scope {
         {
             steps.insert(state.name.clone(), output.clone());
         }
-        let Some(path) = result_path(state) else { return };
+        let Some(path) = &state.result_path else { return };
         // A write that cannot be made was refused before the event was made.
         let _ = path.write(&mut self.context, output.clone());
         if !is_in_steps(path) {
@@ -624,11 +624,6 @@ pub(crate) fn is_composite(state: &State) -> bool {
         state.kind,
         Kind::Parallel(_) | Kind::Foreach(_) | Kind::While(_) | Kind::Try(_) | Kind::Workflow(_)
     )
-}
-
-/// Where a state's output is written besides `steps`: an `inject` without a `resultPath` merges into the root.
-pub(crate) fn result_path(state: &State) -> Option<&Path> {
-    state.result_path.as_ref()
 }
 
 pub(crate) fn is_in_steps(path: &Path) -> bool {

@@ -15,6 +15,7 @@ use crate::RunId;
 use crate::ScopeKey;
 use crate::ScopePath;
 use crate::Unreadable;
+use crate::scope::following;
 
 /// A signal as it stands in an inbox.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,19 +56,7 @@ impl Inbox {
 
     /// Folds the next stored record.
     pub fn replay(&mut self, stored: &Encoded) -> Result<(), ReplayError> {
-        let unreadable =
-            |source| ReplayError::Unreadable { scope: self.key.clone(), seq: stored.seq, source };
-        let record = Record::decode(&stored.body).map_err(unreadable)?;
-        if record.seq != self.seq + 1 {
-            return Err(ReplayError::Gap {
-                scope: self.key.clone(),
-                expected: self.seq + 1,
-                found: record.seq,
-            });
-        }
-        if record.prev != self.hash {
-            return Err(ReplayError::Altered { scope: self.key.clone(), seq: record.seq });
-        }
+        let record = following(stored, &self.key, self.seq, &self.hash)?;
         self.apply(record.events, record.at);
         self.seq = record.seq;
         self.time = record.at;

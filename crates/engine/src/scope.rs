@@ -400,6 +400,24 @@ impl ReplayError {
     }
 }
 
+/// The stored record, if it is the one that follows record `seq` with this hash in the journal of `scope`.
+pub(crate) fn following(
+    stored: &Encoded,
+    scope: &ScopeKey,
+    seq: u64,
+    hash: &Arc<str>,
+) -> Result<Record, ReplayError> {
+    let unreadable = |source| ReplayError::Unreadable { scope: scope.clone(), seq: stored.seq, source };
+    let record = Record::decode(&stored.body).map_err(unreadable)?;
+    if record.seq != seq + 1 {
+        return Err(ReplayError::Gap { scope: scope.clone(), expected: seq + 1, found: record.seq });
+    }
+    if record.prev != *hash {
+        return Err(ReplayError::Altered { scope: scope.clone(), seq: record.seq });
+    }
+    Ok(record)
+}
+
 impl Scope {
     /// A root scope before its first record.
     pub fn root(run: RunId) -> Self {
@@ -439,19 +457,7 @@ impl Scope {
 
     /// Folds the next stored record.
     pub fn replay(&mut self, workflow: &Workflow, stored: &Encoded) -> Result<(), ReplayError> {
-        let unreadable =
-            |source| ReplayError::Unreadable { scope: self.key.clone(), seq: stored.seq, source };
-        let record = Record::decode(&stored.body).map_err(unreadable)?;
-        if record.seq != self.seq + 1 {
-            return Err(ReplayError::Gap {
-                scope: self.key.clone(),
-                expected: self.seq + 1,
-                found: record.seq,
-            });
-        }
-        if record.prev != self.hash {
-            return Err(ReplayError::Altered { scope: self.key.clone(), seq: record.seq });
-        }
+        let record = following(stored, &self.key, self.seq, &self.hash)?;
         for event in &record.events {
             self.apply(workflow, event, record.at);
         }
