@@ -16,6 +16,7 @@ use tokio::signal::unix::SignalKind;
 use tokio::time::Instant;
 
 use super::process_table::Entry;
+use super::process_table::group_runs;
 
 /// A program and all processes of its group. Dropping it ends them: by a termination signal, then by killing them after
 /// the grace.
@@ -146,7 +147,7 @@ impl Process {
         }
         let status = self.child.wait().await;
         // The program has gone; what it started may still be about to end.
-        while rustix::process::test_kill_process_group(self.leader).is_ok() {
+        while group_runs(self.leader) {
             if Instant::now() >= until {
                 kill(self.leader);
                 break;

@@ -42,7 +42,8 @@ pub(crate) struct ProcessTable {
     folder: PathBuf,
     /// What this process's marks begin with: no other process since the machine started has the same.
     prefix: String,
-    /// The session this process belongs to, and its programs with it.
+    /// The session this process belongs to, and its programs with it: 0 in a container that was entered from outside,
+    /// because then the session's leader has no process id there.
     session: i32,
 }
 
@@ -62,10 +63,9 @@ impl ProcessTable {
             tracing::error!(process_groups = ?left, "programs that outlived a killed engine cannot be ended");
         }
         fs::create_dir_all(&folder).map_err(|source| ProcessTableError { folder: folder.clone(), source })?;
-        let own = rustix::process::getpid().as_raw_nonzero().get();
-        let started = Process::read(own).map_or(0, |process| process.started);
-        let session = rustix::process::getsid(None).map_or(0, |pid| pid.as_raw_nonzero().get());
-        Ok(Self { folder, prefix: format!("{own}-{started}"), session })
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        let (started, session) = Process::own().map_or((0, 0), |own| (own.started, own.session));
+        Ok(Self { folder, prefix: format!("{pid}-{started}"), session })
     }
 
     /// Remembers that a program is about to be started.
@@ -219,7 +219,7 @@ impl Orphan {
 
 /// The process groups in which a process of these orphans runs.
 fn groups_of(orphans: &[Orphan]) -> BTreeSet<i32> {
-    let own_group = rustix::process::getpgrp().as_raw_nonzero().get();
+    let own_group = Process::own().map_or(0, |own| own.group);
     let mut groups = BTreeSet::new();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     for process in processes.filter_map(|entry| Process::read(entry.file_name().to_str()?.parse().ok()?)) {
@@ -239,6 +239,27 @@ fn groups_of(orphans: &[Orphan]) -> BTreeSet<i32> {
     groups
 }
 
+/// Whether a process of this group still runs. The dead that nobody has waited for do not count: where process 1 is no
+/// `init`, as in many containers, they stay for good.
+pub(crate) fn group_runs(group: Pid) -> bool {
+    if rustix::process::test_kill_process_group(group).is_err() {
+        return false;
+    }
+    let Ok(processes) = fs::read_dir("/proc") else { return true };
+    let group = group.as_raw_nonzero().get();
+    let mut seen = false;
+    for process in
+        processes.flatten().filter_map(|entry| Process::read(entry.file_name().to_str()?.parse().ok()?))
+    {
+        if process.group == group && !process.ended {
+            return true;
+        }
+        seen = true;
+    }
+    // A system whose /proc is not Linux's tells nothing.
+    !seen
+}
+
 /// What `/proc/PID/stat` says of a process.
 struct Process {
     pid: i32,
@@ -250,6 +271,12 @@ struct Process {
 }
 
 impl Process {
+    /// This process. Its group and session are read here and not asked of the system, whose answer may be 0 in a
+    /// container, which rustix takes for impossible.
+    fn own() -> Option<Self> {
+        Self::read(rustix::process::getpid().as_raw_nonzero().get())
+    }
+
     fn read(pid: i32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The name stands in parentheses and may hold anything, parentheses too.
