@@ -1,0 +1,1 @@
+//! Random workflows, and what people do to their runs.

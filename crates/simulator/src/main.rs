@@ -1,0 +1,3 @@
+//! `stepwell-sim`: runs histories and says what broke.
+
+fn main() {}
