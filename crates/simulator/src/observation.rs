@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use runtime::ports::CallError;
 use runtime::ports::DueRow;
 use runtime::ports::Extra;
+use runtime::ports::Lease;
 use runtime::ports::RunSummary;
 
 /// A process of the history; a restarted one has a new number.
@@ -79,6 +80,15 @@ pub enum What {
         /// Which call.
         call: u64,
     },
+    /// A lease was renewed: it took effect, whether or not the worker was told.
+    Renewed {
+        /// By whom.
+        by: ProcessId,
+        /// For which scope.
+        scope: ScopeKey,
+        /// The lease as it is now.
+        lease: Lease,
+    },
     /// A run's summary is now this.
     Summary(Box<RunSummary>),
     /// A due entry was moved or removed by the sweeper.
@@ -104,8 +114,8 @@ pub enum What {
 /// What a client asked.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Asked {
-    /// To start a run.
-    Start,
+    /// To start a run; under this key, if it gave one.
+    Start(Option<Arc<str>>),
     /// To pause it.
     Pause,
     /// To resume it.
