@@ -138,6 +138,7 @@ impl Runtime {
                 }
             };
             tokio::select! {
+                biased;
                 () = worker.stopped() => {}
                 () = timer => {}
             }

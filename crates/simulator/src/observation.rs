@@ -106,6 +106,8 @@ pub enum What {
         asked: Asked,
         /// Whether it was done: the error's code if not.
         answer: Result<(), String>,
+        /// How often it was asked before, with an answer that was lost or said nothing: those may have taken effect.
+        lost: u32,
     },
     /// From here on nothing fails any more.
     FaultsOver,
