@@ -27,7 +27,7 @@ use crate::runtime::later;
 
 /// Pauses between tries of an append that the store could not take: some seconds in all. What was performed and cannot be
 /// recorded would have to be performed again.
-const PATIENCE: [Duration; 6] = [
+pub(crate) const PATIENCE: [Duration; 6] = [
     Duration::from_millis(20),
     Duration::from_millis(100),
     Duration::from_millis(400),

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use crate::Runtime;
 use crate::claims::Worker;
 use crate::commit::Manner;
+use crate::commit::PATIENCE;
 use crate::desk::Seat;
 use crate::desk::Told;
 use crate::error::Error;
@@ -87,18 +88,14 @@ impl Runtime {
             key,
             worker: None,
             conflicts: 0,
+            setbacks: 0,
             performed: false,
             appended: false,
             lists_changed: false,
         };
         let mut wish = errand.stimulus.take();
         loop {
-            let (head, start) = match self.open(key).await? {
-                Opened::Head(head) => (head, None),
-                Opened::Unborn(head, start) => (head, Some(start)),
-                Opened::Nothing => return Ok(Visited::default()),
-            };
-            match self.work(&mut visit, head, start, &mut wish, &mut errand).await {
+            match self.open_and_work(&mut visit, &mut wish, &mut errand).await {
                 Ok(Some(visited)) => {
                     // The head is kept by now: whoever comes next finds it.
                     let Some(seat) = &mut errand.seat else { return Ok(visited) };
@@ -112,6 +109,13 @@ impl Runtime {
                     return Err(Error::Contended { scope: key.clone(), tries: visit.conflicts });
                 }
                 Ok(None) => visit.conflicts += 1,
+                // What was performed and cannot be recorded would have to be performed again.
+                Err(error) if matches!(wish, Some(Stimulus::Performed { .. })) && !error.is_lasting() => {
+                    let Some(pause) = PATIENCE.get(visit.setbacks) else { return Err(error) };
+                    tracing::warn!(scope = %key, %error, "an answer cannot be recorded yet; trying again");
+                    visit.setbacks += 1;
+                    self.core.ports.clock.sleep(*pause).await;
+                }
                 // What was asked for is stored; for the rest there is a due entry.
                 Err(error) if errand.doorless && visit.appended => {
                     tracing::warn!(scope = %key, %error, "stored, but what follows must wait for the sweeper");
@@ -119,6 +123,19 @@ impl Runtime {
                 }
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    async fn open_and_work(
+        &self,
+        visit: &mut Visit<'_>,
+        wish: &mut Option<Stimulus>,
+        errand: &mut Errand,
+    ) -> Result<Option<Visited>, Error> {
+        match self.open(visit.key).await? {
+            Opened::Head(head) => self.work(visit, head, None, wish, errand).await,
+            Opened::Unborn(head, start) => self.work(visit, head, Some(start), wish, errand).await,
+            Opened::Nothing => Ok(Some(Visited::default())),
         }
     }
 
@@ -141,9 +158,7 @@ impl Runtime {
                 Some(next) => next,
                 None => self.gather(&head, errand).await?,
             };
-            let may_perform = errand
-                .turn
-                .is_some_and(|turn| !visit.performed || (self.now() < turn.yield_at && !self.is_draining()));
+            let may_perform = errand.turn.is_some() && (!visit.performed || self.may_go_on(errand.turn));
             let manner = Manner { may_perform, heavy };
             let before = Before::of(&head);
             let env = self.env(&head, manner).await?;
@@ -166,6 +181,7 @@ impl Runtime {
                 }
                 visit.appended = true;
                 visit.conflicts = 0;
+                visit.setbacks = 0;
                 let shown = was_waiting || is_waiting(head.scope.activity()) || head.scope.is_paused();
                 visit.lists_changed |= shown;
                 if visit.worker.is_none() {
@@ -200,7 +216,12 @@ impl Runtime {
                     *wish = Some(answer);
                     continue;
                 }
+                // However long states that perform nothing follow each other, others have their turn.
+                Next::Again { heavy: false } if visit.appended && !self.may_go_on(errand.turn) => {
+                    rings.push(ring_steps(visit.key));
+                }
                 Next::Again { heavy: full } => {
+                    tokio::task::yield_now().await;
                     heavy = full;
                     stimulus = Some(Stimulus::Visit);
                     continue;
@@ -224,6 +245,11 @@ impl Runtime {
             }
             return self.leave(visit, head, rings).await.map(Some);
         }
+    }
+
+    /// Whether this turn is not over yet. Who has none leaves the rest to those who have.
+    fn may_go_on(&self, turn: Option<Turn>) -> bool {
+        turn.is_some_and(|turn| self.now() < turn.yield_at && !self.is_draining())
     }
 
     /// The visit is over: keeps the head, rings whom it must.
@@ -290,6 +316,8 @@ struct Visit<'a> {
     key: &'a ScopeKey,
     worker: Option<Worker>,
     conflicts: u32,
+    /// Tries in vain to record what was performed.
+    setbacks: usize,
     performed: bool,
     appended: bool,
     lists_changed: bool,

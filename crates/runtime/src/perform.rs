@@ -86,6 +86,9 @@ impl Runtime {
         let (state, visit, attempt, epoch) =
             (claim.state.name.clone(), claim.visit, claim.attempt, claim.epoch);
         let holding = Holding { scope: &scope, claim: claim.seq, deadline: claim.deadline };
+        if let Some(stopped) = self.overtaken(&holding, claim.at).await? {
+            return Ok(stopped);
+        }
 
         let mut action = self.core.ports.agents.perform(call);
         // What answers at once needs no timer, no heartbeat and no supervision.
@@ -116,6 +119,26 @@ impl Runtime {
             self.snapshot(head).await;
         }
         Ok(Performed::Answer(answered(state, visit, attempt, epoch, answer)))
+    }
+
+    /// Looks again before a claim is performed that took so long to be stored that another worker may have taken over, and
+    /// may even have finished: what has succeeded must not begin again.
+    async fn overtaken(&self, holding: &Holding<'_>, claimed: Timestamp) -> Result<Option<Performed>, Error> {
+        let options = &self.core.options;
+        if options.exclusive {
+            return Ok(None);
+        }
+        let mut known = claimed;
+        while self.now() >= later(known, options.lease / 2) {
+            known = self.now();
+            self.renew(holding, known).await;
+            match self.still_wanted(holding, holding.deadline).await? {
+                Wanted::Until(_) => {}
+                Wanted::Due => return Ok(Some(Performed::Due)),
+                Wanted::No => return Ok(Some(Performed::Lost)),
+            }
+        }
+        Ok(None)
     }
 
     /// Keeps the claim alive, and answers when it is no longer wanted.

@@ -36,18 +36,21 @@ use stepwell_runtime::Ports;
 use stepwell_runtime::Runtime;
 use stepwell_runtime::SignalRequest;
 use stepwell_runtime::StartRequest;
+use stepwell_runtime::handlers;
 use stepwell_runtime::memory;
 use stepwell_runtime::memory::Fault;
 use stepwell_runtime::memory::Faulty;
 use stepwell_runtime::ports::AppendError;
 use stepwell_runtime::ports::ApprovalFilter;
 use stepwell_runtime::ports::Catalog;
+use stepwell_runtime::ports::Delivery;
 use stepwell_runtime::ports::Doorbell;
 use stepwell_runtime::ports::Extra;
 use stepwell_runtime::ports::Journal;
 use stepwell_runtime::ports::Lease;
 use stepwell_runtime::ports::Loaded;
 use stepwell_runtime::ports::PageRequest;
+use stepwell_runtime::ports::Queue;
 use stepwell_runtime::ports::RunStatus;
 use stepwell_runtime::ports::StoreError;
 use stepwell_runtime::ports::WaiterRow;
@@ -343,6 +346,101 @@ async fn a_lease_is_taken_over_under_the_same_key() {
     assert_eq!(calls[0].key, calls[1].key);
     check(&world, "takeover").await;
     second.shut_down().await;
+}
+
+/// A claim is stored, but its worker learns of it only when another has taken over and finished: it must not begin.
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_was_overtaken_is_not_performed() {
+    let world = World::new();
+    let registrar = world.peer();
+    registrar.register("id: w\nstates:\n  - {id: a, type: agent, agent: x, task: 'sleep 1s'}\n").await;
+    let run = registrar.start("w").await;
+    let rule = |_, name: &'static str| match name {
+        "append" => Fault::Late(Duration::from_hours(1)),
+        _ => Fault::None,
+    };
+    let (slow, _) = faulty(&world, world.options(false), rule);
+    let delivery = Delivery {
+        scope: ScopeKey::root(run.clone()),
+        queue: Queue::Steps,
+        hints: Vec::new(),
+        redeliveries: 0,
+        receipt: "".into(),
+    };
+    let slow = tokio::spawn(async move { handlers::step(&slow.runtime, &delivery, None).await });
+    let quick = world.peer().sweeping();
+    quick.runtime.wait(&run, DAY).await.unwrap().expect("it is taken over");
+    assert!(!slow.is_finished());
+    slow.await.unwrap().unwrap();
+    let calls = world.agents.calls();
+    assert_eq!(
+        calls.iter().map(|call| call.epoch).collect::<Vec<_>>(),
+        [2],
+        "what had succeeded began again"
+    );
+    quick.shut_down().await;
+}
+
+/// An answer meets a record that another process wrote, and then a store that cannot be read: it is not forgotten.
+#[tokio::test(start_paused = true)]
+async fn an_answer_outlasts_a_conflict_and_a_store_that_fails() {
+    let world = World::new();
+    let broken = Arc::new(AtomicBool::new(false));
+    let rule = {
+        let broken = broken.clone();
+        move |_, name: &'static str| match name {
+            "load" | "head" | "read" if broken.load(Ordering::SeqCst) => Fault::Before,
+            _ => Fault::None,
+        }
+    };
+    let (first, _) = faulty(&world, world.options(false), rule);
+    first.register("id: w\nstates:\n  - {id: a, type: agent, agent: x, task: 'sleep 5s'}\n").await;
+    let first = first.serving();
+    let run = first.start("w").await;
+    let second = world.peer();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    second.runtime.pause(&run, None).await.unwrap();
+    broken.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    broken.store(false, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    second.runtime.resume(&run, None).await.unwrap();
+    all_end_well(&world, &first, "a store that fails").await;
+    assert_eq!(world.agents.calls().len(), 1);
+    first.shut_down().await;
+}
+
+/// States that perform nothing may follow each other for long: whoever is to stop stops, and others have their turn.
+#[tokio::test(start_paused = true)]
+async fn a_long_way_without_actions_gives_way() {
+    let world = World::new();
+    let process = world.process();
+    process
+        .register(
+            "
+id: endless
+states:
+  - id: turns
+    type: while
+    condition: true
+    maxIterations: 100000000
+    iterator: {states: [{id: nothing, type: inject, data: {a: 1}}]}
+",
+        )
+        .await;
+    process.register("id: w\nstates:\n  - {id: a, type: agent, agent: x, task: one}\n").await;
+    let process = process.serving();
+    let endless = process.start("endless").await;
+    let other = process.start("w").await;
+    process.runtime.wait(&other, DAY).await.unwrap().expect("the other ends meanwhile");
+    process.shut_down().await;
+    let summary = world.store.run(&endless).await.unwrap().unwrap();
+    assert_eq!(summary.status, RunStatus::Running);
+    let process = world.process();
+    process.runtime.cancel(&endless, None, None).await.unwrap();
+    let process = process.serving();
+    process.runtime.wait(&endless, DAY).await.unwrap().expect("it is cancelled");
+    process.shut_down().await;
 }
 
 /// Several processes at once, every doorbell of each rung in all: nothing is done twice.

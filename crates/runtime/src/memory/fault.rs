@@ -47,6 +47,8 @@ pub enum Fault {
     Before,
     /// It takes effect, and the answer is lost.
     After,
+    /// It takes effect at once, and is answered after this much of tokio's time.
+    Late(Duration),
     /// It is answered as if it had been done, and nothing was: for doorbells, which may get lost. Other calls fail.
     Lose,
     /// The process dies before it takes effect: the call never returns.
@@ -99,6 +101,11 @@ impl<P: ?Sized> Faulty<P> {
             Fault::After => {
                 call.await?;
                 Err(failed(error(StoreErrorKind::Unknown, name)))
+            }
+            Fault::Late(time) => {
+                let answer = call.await;
+                tokio::time::sleep(time).await;
+                answer
             }
             Fault::DieBefore => std::future::pending().await,
             Fault::DieAfter => {
