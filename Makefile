@@ -17,7 +17,7 @@ FUZZ_SECONDS ?= 60
 # How long `make bench` loads the server for each workload.
 BENCH_SECONDS ?= 20
 
-.PHONY: help check fmt clippy unit doc deny dependencies test integration binary corpus acceptance pages fuzz demo bench clean
+.PHONY: help check fmt clippy unit doc deny dependencies test integration binary corpus conformance acceptance pages fuzz demo bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -56,8 +56,11 @@ integration:
 binary:
 	$(CARGO) build --locked --quiet --bin stepwell
 
-corpus: binary ## the conformance corpus, and the examples with their own tests
-	$(STEPWELL) test tests/conformance examples
+corpus: conformance ## the conformance corpus in each home, and the examples with their own tests
+	$(STEPWELL) test examples
+
+conformance: binary ## the conformance corpus as a table: how much passes of each feature, in each home
+	$(STEPWELL) test tests/conformance --homes memory,sqlite --table
 
 acceptance: binary
 	@if [ -d "$(ACCEPTANCE)" ]; then $(STEPWELL) test "$(ACCEPTANCE)"; \

@@ -297,6 +297,21 @@ pub(crate) struct Test {
     /// How many at once [default: one for each core]
     #[arg(long, short, value_name = "N")]
     pub(crate) jobs: Option<usize>,
+    /// Where the runs are kept: each test runs once in each
+    #[arg(long, value_delimiter = ',', value_name = "HOME", default_value = "memory")]
+    pub(crate) homes: Vec<HomeKind>,
+    /// Print how many passed in each folder and home, and how long they took
+    #[arg(long)]
+    pub(crate) table: bool,
+}
+
+/// Where tests keep their runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HomeKind {
+    /// In memory
+    Memory,
+    /// A database file for each test, gone when it is over
+    Sqlite,
 }
 
 #[derive(Debug, Args)]

@@ -24,6 +24,7 @@ mod run;
 mod runs;
 mod serve;
 mod sync;
+mod table;
 mod test;
 mod validate;
 

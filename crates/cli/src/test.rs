@@ -1,9 +1,20 @@
 //! `stepwell test`: runs `*.test.yaml` and says what was not as expected.
 
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use expression::Value;
+use runtime::memory;
+use runtime::memory::VirtualClock;
 use serde::Serialize;
+use testing::AtOnce;
+use testing::Home;
 use testing::Report;
 
+use crate::args::HomeKind;
 use crate::args::Test;
 use crate::output::Exit;
 use crate::output::Failure;
@@ -11,6 +22,7 @@ use crate::output::Output;
 use crate::output::plain;
 use crate::project;
 use crate::project::FileKind;
+use crate::table;
 use crate::validate::plural;
 
 /// What `--output json` prints.
@@ -18,8 +30,22 @@ use crate::validate::plural;
 struct Document<'a> {
     passed: usize,
     failed: usize,
-    tests: &'a [Report],
+    tests: Vec<Entry<'a>>,
     files: Vec<Value>,
+}
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    home: &'a str,
+    #[serde(flatten)]
+    report: &'a Report,
+}
+
+/// What came of all tests in one home.
+pub(crate) struct Outcome {
+    pub(crate) home: HomeKind,
+    pub(crate) reports: Vec<Report>,
+    pub(crate) took: Duration,
 }
 
 pub(crate) fn run(args: &Test, output: Output) -> Result<Exit, Failure> {
@@ -55,17 +81,25 @@ pub(crate) fn run(args: &Test, output: Output) -> Result<Exit, Failure> {
         }
     }
     let jobs = args.jobs.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
-    let reports = testing::run(&files, jobs, &testing::in_memory);
-    let failed = reports.iter().filter(|report| !report.passed()).count();
-    let passed = reports.len() - failed;
+    let outcomes =
+        args.homes.iter().map(|home| perform(*home, &files, jobs)).collect::<Result<Vec<_>, _>>()?;
+    let reports =
+        || outcomes.iter().flat_map(|outcome| outcome.reports.iter().map(move |report| (outcome, report)));
+    let failed = reports().filter(|(_, report)| !report.passed()).count();
+    let passed = reports().count() - failed;
     if output.json {
         let files = broken.iter().map(|(path, issues)| broken_file(path, issues)).collect();
-        output.json(&Document { passed, failed, tests: &reports, files })?;
+        let tests = reports().map(|(outcome, report)| Entry { home: outcome.home.name(), report }).collect();
+        output.json(&Document { passed, failed, tests, files })?;
     } else {
-        for report in &reports {
+        for (outcome, report) in reports() {
             if !report.passed() || args.verbose {
-                print(report, args.verbose, output);
+                let home = if args.homes.len() > 1 { outcome.home.name() } else { "" };
+                print(report, home, args.verbose, output);
             }
+        }
+        if args.table {
+            output.text(table::render(&outcomes, output.out));
         }
         let summary = format!("{passed} passed, {failed} failed");
         let summary = if broken.is_empty() {
@@ -79,10 +113,44 @@ pub(crate) fn run(args: &Test, output: Output) -> Result<Exit, Failure> {
             output.out.red(&summary)
         });
     }
-    if reports.is_empty() && broken.is_empty() {
+    if reports().count() == 0 && broken.is_empty() {
         return Err(Failure::new("NO_FILES", "no test has that in its file or name"));
     }
     Ok(if failed == 0 && broken.is_empty() { Exit::Done } else { Exit::Refused })
+}
+
+#[allow(clippy::disallowed_methods)] // How long the tests took is real time, and nothing depends on it.
+fn perform(home: HomeKind, files: &[testing::File], jobs: usize) -> Result<Outcome, Failure> {
+    let begun = std::time::Instant::now();
+    let reports = match home {
+        HomeKind::Memory => testing::run(files, jobs, &testing::in_memory),
+        HomeKind::Sqlite => {
+            let folder = tempfile::tempdir().map_err(|error| {
+                Failure::new("STORE_PATH", format!("cannot make a folder for the tests' databases: {error}"))
+            })?;
+            let count = AtomicUsize::new(0);
+            testing::run(files, jobs, &move |clock| {
+                let number = count.fetch_add(1, Ordering::Relaxed);
+                in_sqlite(&folder.path().join(format!("{number}.db")), clock)
+            })
+        }
+    };
+    Ok(Outcome { home, reports, took: begun.elapsed() })
+}
+
+fn in_sqlite(database: &Path, clock: Arc<VirtualClock>) -> Result<Home, String> {
+    let store = sqlite::Store::open(database, &sqlite::Options::default());
+    let store = Arc::new(AtOnce(Arc::new(store.map_err(|error| error.to_string())?)));
+    Ok(Home { journal: store.clone(), catalog: store, doorbell: Arc::new(memory::Doorbell::new(clock)) })
+}
+
+impl HomeKind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Sqlite => "sqlite",
+        }
+    }
 }
 
 fn broken_file(path: &std::path::Path, issues: &[model::Issue]) -> Value {
@@ -90,14 +158,15 @@ fn broken_file(path: &std::path::Path, issues: &[model::Issue]) -> Value {
     crate::output::object([("file", path.to_string_lossy().into_owned().into()), ("issues", issues)])
 }
 
-fn print(report: &Report, verbose: bool, output: Output) {
+fn print(report: &Report, home: &str, verbose: bool, output: Output) {
     let paint = output.out;
     let verdict = if report.passed() { paint.green("ok    ") } else { paint.red("FAILED") };
     output.text(format_args!(
-        "{verdict} {}:{} {}",
+        "{verdict} {}:{} {}{}",
         report.file.display(),
         report.line,
-        paint.bold(&report.name)
+        paint.bold(&report.name),
+        if home.is_empty() { String::new() } else { format!(" in {home}") }
     ));
     for failure in &report.failures {
         output.text(format_args!("    {}", failure.what));

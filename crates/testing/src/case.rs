@@ -17,6 +17,7 @@ use engine::Vote;
 use expression::Value;
 use jiff::Timestamp;
 use model::Agent;
+use model::Millis;
 use model::Workflow;
 use parking_lot::Mutex;
 use runtime::Doing;
@@ -25,11 +26,13 @@ use runtime::SignalRequest;
 use runtime::StartError;
 use runtime::StartRequest;
 use runtime::VoteError;
+use runtime::memory;
 use runtime::memory::SeededIds;
 use runtime::memory::VirtualClock;
 use runtime::ports::Definition;
 use runtime::ports::DefinitionKind;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::check;
@@ -40,6 +43,7 @@ use crate::file::Case;
 use crate::file::Control;
 use crate::file::Decision;
 use crate::file::Verb;
+use crate::history::Happened;
 use crate::journey::Journals;
 use crate::journey::Map;
 use crate::narrate::Narrator;
@@ -60,6 +64,69 @@ const INSTANT: Duration = Duration::from_millis(1);
 const MAX_LOOK: Duration = Duration::from_hours(24);
 /// A run that lives longer than this virtual time is not waited for.
 const MAX_LIFE: Duration = Duration::from_hours(20 * 365 * 24);
+
+/// The process that performs the run, and those that take over from it.
+struct Machine {
+    ports: runtime::Ports,
+    process: Mutex<Process>,
+}
+
+struct Process {
+    runtime: Runtime,
+    service: Option<JoinHandle<()>>,
+    /// How many there were, with this one.
+    number: u32,
+}
+
+impl Machine {
+    fn new(ports: runtime::Ports) -> Self {
+        let process = Mutex::new(Process::begin(ports.clone(), 1));
+        Self { ports, process }
+    }
+
+    fn runtime(&self) -> Runtime {
+        self.process.lock().runtime.clone()
+    }
+
+    /// As `kill -9` and a new start would: whatever the process has in flight is gone.
+    async fn restart(&self) {
+        let (number, service) = {
+            let mut process = self.process.lock();
+            (process.number + 1, process.service.take())
+        };
+        // Nothing of it is left when the next one looks.
+        if let Some(service) = service {
+            service.abort();
+            let _ = service.await;
+        }
+        // Those in memory die with their process.
+        let doorbell = Arc::new(memory::Doorbell::new(self.ports.clock.clone()));
+        let ports = runtime::Ports { doorbell, ..self.ports.clone() };
+        *self.process.lock() = Process::begin(ports, number);
+    }
+}
+
+impl Process {
+    fn begin(ports: runtime::Ports, number: u32) -> Self {
+        let runtime = Runtime::new(
+            ports,
+            runtime::Options::exclusive(if number == 1 {
+                "test".to_owned()
+            } else {
+                format!("test-{number}")
+            }),
+        );
+        // The schedules of the workflow are not what is tested: a run is started as a tick would.
+        let options = runtime::ServiceOptions {
+            schedules: false,
+            recover: number > 1,
+            ..runtime::ServiceOptions::default()
+        };
+        let service = runtime::Service::new(runtime.clone(), options);
+        let service = Some(tokio::spawn(service.run(std::future::pending())));
+        Self { runtime, service, number }
+    }
+}
 
 /// What all tests of one file share.
 pub(crate) struct Stage {
@@ -101,12 +168,8 @@ pub(crate) async fn perform(stage: &Stage, case: &Case, homes: &Homes) -> (Vec<F
         clock,
         ids: Arc::new(SeededIds::new(1)),
     };
-    let runtime = Runtime::new(ports, runtime::Options::exclusive("test"));
-    // The schedules of the workflow are not what is tested: a run is started as a tick would.
-    let options =
-        runtime::ServiceOptions { schedules: false, recover: false, ..runtime::ServiceOptions::default() };
-    let workers = runtime::Service::new(runtime.clone(), options);
-    tokio::spawn(workers.run(std::future::pending()));
+    let machine = Machine::new(ports);
+    let runtime = machine.runtime();
     let request = match request(stage, case, start) {
         Ok(request) => request,
         Err(failure) => return (vec![failure], Vec::new()),
@@ -115,7 +178,7 @@ pub(crate) async fn perform(stage: &Stage, case: &Case, homes: &Homes) -> (Vec<F
         Ok(started) => started.run,
         Err(error) => return (check::refusal(&case.expect, &refusal(&error)), Vec::new()),
     };
-    let mut play = Play::new(stage, case, runtime.clone(), run.clone());
+    let mut play = Play::new(stage, case, machine, run.clone());
     play.direct(records).await;
     let mut failures = match play.observe(&stubs).await {
         Ok(observed) => check::run(&case.expect, &observed, &stage.workflow.names),
@@ -166,6 +229,11 @@ struct Play<'a> {
     states: HashMap<ScopeKey, Arc<str>>,
     approvals: Vec<(Arc<str>, Value)>,
     narrators: HashMap<RunId, Narrator>,
+    /// The workflow of each child run.
+    children: HashMap<RunId, Arc<str>>,
+    /// Every event, if the test looks at them.
+    history: Option<Vec<Happened>>,
+    start: Option<Timestamp>,
     timeline: Vec<String>,
     ended: bool,
     records: usize,
@@ -173,7 +241,7 @@ struct Play<'a> {
 
 /// What the tasks that act in a run share with the play.
 struct Shared {
-    runtime: Runtime,
+    machine: Machine,
     problems: Mutex<Vec<String>>,
     answers: HashMap<Arc<str>, Answers>,
     /// How many decisions of each state were used.
@@ -196,7 +264,7 @@ enum Action {
 }
 
 impl<'a> Play<'a> {
-    fn new(stage: &'a Stage, case: &Case, runtime: Runtime, run: RunId) -> Self {
+    fn new(stage: &'a Stage, case: &Case, machine: Machine, run: RunId) -> Self {
         let start = Instant::now();
         let at = |after: model::Millis| start + Duration::from_millis(after.0);
         let signals = case
@@ -210,7 +278,7 @@ impl<'a> Play<'a> {
         let mut script: Vec<Cue> = signals.chain(control).collect();
         script.sort_by_key(|cue| cue.at);
         let shared = Arc::new(Shared {
-            runtime,
+            machine,
             problems: Mutex::default(),
             answers: case.approvals.iter().map(|(state, answers)| (state.clone(), answers.clone())).collect(),
             used: Mutex::default(),
@@ -226,6 +294,9 @@ impl<'a> Play<'a> {
             states: HashMap::new(),
             approvals: Vec::new(),
             narrators: HashMap::new(),
+            children: HashMap::new(),
+            history: (!case.expect.history.is_empty()).then(Vec::new),
+            start: None,
             timeline: Vec::new(),
             ended: false,
             records: 0,
@@ -283,7 +354,7 @@ impl<'a> Play<'a> {
     async fn is_still(&self) -> bool {
         let mut runs = vec![self.run.clone()];
         while let Some(run) = runs.pop() {
-            let Ok(view) = self.shared.runtime.get(&run).await else { return false };
+            let Ok(view) = self.shared.machine.runtime().get(&run).await else { return false };
             for position in view.current {
                 let still = position.due.is_none()
                     && match position.activity {
@@ -312,12 +383,16 @@ impl<'a> Play<'a> {
         };
         for event in record.events {
             let line = self.narrators.entry(scope.run.clone()).or_default().line(&scope.path, &event);
+            self.remember(scope, record.at, &event, &line.state);
             self.timeline.push(shown(&self.run, scope, record.at, &line));
             match &event {
                 Event::StateEntered { state, .. } => {
                     self.states.insert(scope.clone(), state.clone());
                 }
                 Event::ApprovalRequested(request) => self.asked(scope, request),
+                Event::SubworkflowRequested { run, workflow, .. } => {
+                    self.children.insert(run.clone(), workflow.clone());
+                }
                 Event::Ended { .. } if scope.run == self.run && scope.path.is_root() => self.ended = true,
                 Event::Redriven { .. } if scope.run == self.run && scope.path.is_root() => self.ended = false,
                 _ => {}
@@ -326,6 +401,22 @@ impl<'a> Play<'a> {
                 self.journals.entry(scope.path.clone()).or_default().push(event);
             }
         }
+    }
+
+    fn remember(&mut self, scope: &ScopeKey, at: Timestamp, event: &Event, state: &Arc<str>) {
+        let Some(history) = &mut self.history else { return };
+        let start = *self.start.get_or_insert(at);
+        let child = self.children.get(&scope.run);
+        let event = match serde_json::to_value(event) {
+            Ok(event) => Value::from(event),
+            Err(_) => return,
+        };
+        history.push(Happened {
+            after: Millis(u64::try_from(at.duration_since(start).as_millis()).unwrap_or_default()),
+            scope: child.map_or_else(|| scope.path.to_string(), |child| format!("{child}:{}", scope.path)),
+            state: state.clone(),
+            event,
+        });
     }
 
     fn asked(&mut self, scope: &ScopeKey, request: &ApprovalRequested) {
@@ -343,7 +434,7 @@ impl<'a> Play<'a> {
     }
 
     async fn observe(&self, stubs: &Stubs) -> Result<Observed, runtime::Error> {
-        let view = self.shared.runtime.get(&self.run).await?;
+        let view = self.shared.machine.runtime().get(&self.run).await?;
         Ok(Observed {
             status: view.summary.status.to_string(),
             output: view.output,
@@ -352,6 +443,7 @@ impl<'a> Play<'a> {
             trail: Map::of(&self.stage.workflow).trail(&self.journals, &engine::ScopePath::root()),
             calls: stubs.made(),
             approvals: self.approvals.clone(),
+            history: self.history.clone().unwrap_or_default(),
         })
     }
 }
@@ -378,16 +470,21 @@ async fn follow(script: Vec<Cue>, shared: Arc<Shared>, run: RunId) {
                     payload: signal.payload.clone(),
                     by: None,
                 };
-                let sent = shared.runtime.signal(&run, request).await.map(|_| ());
+                let sent = shared.machine.runtime().signal(&run, request).await.map(|_| ());
                 (format!("signal {}", signal.name), &signal.refused, sent)
             }
             Action::Control(control) => {
                 let by = control.by.clone();
+                let runtime = shared.machine.runtime();
                 let done = match control.verb {
-                    Verb::Pause => shared.runtime.pause(&run, by).await,
-                    Verb::Resume => shared.runtime.resume(&run, by).await,
-                    Verb::Cancel => shared.runtime.cancel(&run, by, control.reason.clone()).await,
-                    Verb::Redrive => shared.runtime.redrive(&run, by).await,
+                    Verb::Pause => runtime.pause(&run, by).await,
+                    Verb::Resume => runtime.resume(&run, by).await,
+                    Verb::Cancel => runtime.cancel(&run, by, control.reason.clone()).await,
+                    Verb::Redrive => runtime.redrive(&run, by).await,
+                    Verb::Restart => {
+                        shared.machine.restart().await;
+                        continue;
+                    }
                 };
                 (control.verb.name().to_owned(), &control.refused, done.map(|_| ()))
             }
@@ -471,7 +568,7 @@ async fn answer(shared: Arc<Shared>, run: RunId, state: Arc<str>, approval: Arc<
             comment: decision.comment.clone(),
             form: decision.form.clone(),
         };
-        let voted = shared.runtime.vote(&run, &approval, vote).await;
+        let voted = shared.machine.runtime().vote(&run, &approval, vote).await;
         let settled = match &voted {
             Ok(voted) => voted.decision.is_some(),
             Err(error) => matches!(error, VoteError::Settled { .. }),

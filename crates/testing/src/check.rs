@@ -14,6 +14,8 @@ use crate::file::CallExpectation;
 use crate::file::ErrorExpectation;
 use crate::file::Expect;
 use crate::file::Invalid;
+use crate::history;
+use crate::history::Happened;
 use crate::report::Failure;
 use crate::stubs::Made;
 use crate::trail::Trail;
@@ -26,6 +28,8 @@ pub(crate) struct Observed {
     pub(crate) error: Option<Error>,
     pub(crate) context: Value,
     pub(crate) trail: Trail,
+    /// Every event, if the test looks at them.
+    pub(crate) history: Vec<Happened>,
     pub(crate) calls: Vec<Made>,
     /// The state that asked, and its question.
     pub(crate) approvals: Vec<(Arc<str>, Value)>,
@@ -59,6 +63,7 @@ pub(crate) fn run(expect: &Expect, observed: &Observed, names: &Names) -> Vec<Fa
     {
         failures.push(Failure::lines("path", steps(path), steps(&observed.trail)));
     }
+    failures.extend(expect.history.iter().filter_map(|expected| history::check(expected, &observed.history)));
     if let Some(output) = &expect.output
         && observed.output.as_ref() != Some(output)
     {

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use model::Issue;
 use model::Millis;
 
+use crate::history::HistoryExpectation;
 use crate::trail::Trail;
 
 /// One test file.
@@ -159,7 +160,7 @@ pub struct Control {
     pub refused: Option<String>,
 }
 
-/// What can be done to a run.
+/// What can be done to a run, and to the process that performs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     /// Its clocks stop.
@@ -170,14 +171,17 @@ pub enum Verb {
     Cancel,
     /// It goes on from where it failed.
     Redrive,
+    /// The process is killed, with all that it performs, and a new one takes over.
+    Restart,
 }
 
 impl Verb {
-    pub(crate) const ALL: [(&'static str, Self); 4] = [
+    pub(crate) const ALL: [(&'static str, Self); 5] = [
         ("pause", Self::Pause),
         ("resume", Self::Resume),
         ("cancel", Self::Cancel),
         ("redrive", Self::Redrive),
+        ("restart", Self::Restart),
     ];
 
     /// The word for it.
@@ -187,6 +191,7 @@ impl Verb {
             Self::Resume => "resume",
             Self::Cancel => "cancel",
             Self::Redrive => "redrive",
+            Self::Restart => "restart",
         }
     }
 }
@@ -198,6 +203,8 @@ pub struct Expect {
     pub status: Option<String>,
     /// The states entered.
     pub path: Option<Trail>,
+    /// What happened, event by event: of the run, or scope by scope.
+    pub history: Vec<HistoryExpectation>,
     /// The run's whole output.
     pub output: Option<Value>,
     /// Values by path.

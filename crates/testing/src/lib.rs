@@ -13,9 +13,11 @@
 //!
 //! Start reading at `file.rs` (what a test can say), then `case.rs` (how it is performed) and `check.rs`.
 
+mod at_once;
 mod case;
 mod check;
 mod file;
+mod history;
 mod journey;
 mod narrate;
 mod report;
@@ -24,6 +26,7 @@ mod stubs;
 mod trail;
 mod world;
 
+pub use at_once::AtOnce;
 pub use file::Answer;
 pub use file::Answers;
 pub use file::CallExpectation;
@@ -39,6 +42,9 @@ pub use file::Reply;
 pub use file::Signal;
 pub use file::Stub;
 pub use file::Verb;
+pub use history::EventPattern;
+pub use history::HistoryExpectation;
+pub use history::HistoryLine;
 pub use narrate::Line;
 pub use narrate::Narrator;
 pub use narrate::Tone;

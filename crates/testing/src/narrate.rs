@@ -162,22 +162,42 @@ impl Narrator {
         );
         let state = match event {
             Event::LateResult { state, .. } => state.clone(),
-            // What completes leaves its block: the state around it goes on.
-            Event::BlockLeft {} => self.leave(scope),
+            // Whoever catches, or goes on with the error, is the state around.
+            Event::BlockLeft {} | Event::ErrorCaught { .. } => self.leave(scope),
             _ if of_scope => Arc::from(""),
             _ => self.states.get(scope).cloned().unwrap_or_default(),
         };
+        // After the last state of its list, the one around goes on.
+        if matches!(event, Event::StateCompleted { next: None, .. } | Event::StateSkipped { next: None, .. })
+        {
+            self.leave(scope);
+        }
         Line { state, text, tone }
     }
 
     fn leave(&mut self, scope: &ScopePath) -> Arc<str> {
         let Some(state) = self.states.get_mut(scope) else { return Arc::default() };
-        // The address of the state around: without the state's own name and the block's.
-        if let Some(outer) = state.rsplitn(3, '/').nth(2) {
+        if let Some(outer) = around(state) {
             *state = Arc::from(outer);
         }
         state.clone()
     }
+}
+
+/// The address of the state around one: without the state's own name and what says which list of states it stands in.
+fn around(address: &str) -> Option<&str> {
+    let mut outer = None;
+    let mut begun = 0;
+    let mut rest = address;
+    while let Some((_, block)) = rest.split_once('/') {
+        outer = address.get(..begun + rest.len() - block.len() - 1);
+        // The blocks of which a state has several have a name or a number of their own.
+        let parts = if block.starts_with("catch/") || block.starts_with("branches/") { 2 } else { 1 };
+        let inner = block.splitn(parts + 1, '/').nth(parts)?;
+        begun = address.len() - inner.len();
+        rest = inner;
+    }
+    outer
 }
 
 fn ended(outcome: &Outcome) -> (Tone, String) {
@@ -221,4 +241,22 @@ fn one_line(text: &str, limit: usize) -> String {
         return text.chars().map(shown).collect();
     }
     text.chars().take(limit.saturating_sub(1)).map(shown).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::around;
+
+    #[test]
+    fn every_block_leads_to_the_state_around_it() {
+        for (address, outer) in [
+            ("a", None),
+            ("a/try/b", Some("a")),
+            ("a/catch/0/b", Some("a")),
+            ("a/try/b/branches/catch/c/iterator/d", Some("a/try/b/branches/catch/c")),
+            ("try/finally/catch/catch/1/try", Some("try/finally/catch")),
+        ] {
+            assert_eq!(around(address), outer, "{address}");
+        }
+    }
 }

@@ -33,7 +33,7 @@ pub struct Home {
 }
 
 /// Makes the home of one test. Its clock is the one given, which jumps; what its ports wait for outside of this process
-/// would make it jump too early, so they must not.
+/// would make it jump too early, so those that do stand behind [`AtOnce`](crate::AtOnce).
 pub type Homes = dyn Fn(Arc<VirtualClock>) -> Result<Home, String> + Sync;
 
 /// A home in memory.

@@ -1,5 +1,7 @@
 //! From the tree of a test file to typed values. Unknown keys are errors.
 
+mod history;
+
 use std::collections::BTreeMap;
 use std::path::Path as FilePath;
 use std::path::PathBuf;
@@ -258,7 +260,7 @@ impl<'d> Reader<'d> {
                 &verb,
                 Code::BadValue,
                 format!("`{word}` is no control"),
-                Some("write pause, resume, cancel or redrive"),
+                Some("write pause, resume, cancel, redrive or restart"),
             );
             return None;
         };
@@ -272,9 +274,10 @@ impl<'d> Reader<'d> {
     }
 
     fn expect(&mut self, at: &At<'d>) -> Expect {
-        const KEYS: [&str; 10] = [
+        const KEYS: [&str; 11] = [
             "status",
             "path",
+            "history",
             "output",
             "context",
             "calls",
@@ -298,6 +301,7 @@ impl<'d> Reader<'d> {
                 })
                 .ok()
             }),
+            history: at.key("history").map(|at| self.history(&at)).unwrap_or_default(),
             output: at.key("output").map(|at| at.value.clone()),
             context: at.key("context").map(|at| self.context(&at)).unwrap_or_default(),
             calls: self.optional_list(at, "calls", Self::call),
