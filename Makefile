@@ -17,12 +17,12 @@ FUZZ_SECONDS ?= 60
 # How long `make bench` loads the server for each workload.
 BENCH_SECONDS ?= 20
 
-.PHONY: help check fmt clippy unit doc deny dependencies test integration binary corpus conformance acceptance pages fuzz demo bench clean
+.PHONY: help check fmt clippy unit doc deny mutable dependencies test integration binary corpus conformance acceptance pages fuzz demo mutants bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
-check: fmt clippy unit doc deny dependencies ## the gate: format, lints, unit tests, rustdoc, licences, dependency list
+check: fmt clippy unit doc deny dependencies mutable ## the gate: format, lints, unit tests, rustdoc, licences, dependency list
 
 fmt:
 	$(CARGO) fmt --all --check
@@ -38,6 +38,9 @@ doc:
 
 deny: ## licences, duplicate and banned crates, sources; advisories where their database is reachable
 	scripts/deny
+
+mutable:
+	scripts/mutants --check
 
 dependencies: ## every direct dependency stands in docs/adr/0001-dependencies.md, and only those
 	scripts/check-dependencies
@@ -74,6 +77,9 @@ fuzz: ## fuzz the workflow parser and the expression evaluator (FUZZ_SECONDS, de
 
 demo: binary ## the incident triage of the examples, on this machine's real facts (YES=1 approves)
 	STEPWELL=$(STEPWELL) YES=$(YES) examples/incident-triage/demo.sh
+
+mutants: ## break the engine on purpose, in each way of tests/mutants, and see that the tests notice (about an hour)
+	scripts/mutants
 
 bench: ## throughput and latency, see docs/performance.md; BENCH_SECONDS=2 for a quick look
 	$(CARGO) build --locked --release --bin stepwell --bin stepwell-bench
