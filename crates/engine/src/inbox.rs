@@ -38,7 +38,8 @@ pub struct Inbox {
     hash: Arc<str>,
     time: Timestamp,
     ids: HashMap<Arc<str>, u64>,
-    signals: Vec<Signal>,
+    /// By name, each in order: a long inbox is not searched for one signal.
+    signals: HashMap<Arc<str>, Vec<Signal>>,
 }
 
 impl Inbox {
@@ -50,7 +51,7 @@ impl Inbox {
             hash: "".into(),
             time: Timestamp::UNIX_EPOCH,
             ids: HashMap::new(),
-            signals: Vec::new(),
+            signals: HashMap::new(),
         }
     }
 
@@ -93,9 +94,9 @@ impl Inbox {
     fn apply(&mut self, events: Vec<Event>, at: Timestamp) {
         for event in events {
             if let Event::SignalSent { id, name, payload, .. } = event {
-                let number = self.signals.len() as u64 + 1;
+                let number = self.ids.len() as u64 + 1;
                 self.ids.insert(id, number);
-                self.signals.push(Signal { number, name, payload, at });
+                self.signals.entry(name.clone()).or_default().push(Signal { number, name, payload, at });
             }
         }
     }
@@ -115,8 +116,9 @@ impl Inbox {
         self.ids.get(id).copied()
     }
 
-    /// The signals called `name` with a number above `after`, in order.
-    pub fn after(&self, name: &str, after: u64) -> Vec<Signal> {
-        self.signals.iter().filter(|signal| signal.number > after && &*signal.name == name).cloned().collect()
+    /// The first signal called `name` with a number above `after`.
+    pub fn next(&self, name: &str, after: u64) -> Option<&Signal> {
+        let signals = self.signals.get(name)?;
+        signals.get(signals.partition_point(|signal| signal.number <= after))
     }
 }

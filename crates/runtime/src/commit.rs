@@ -134,8 +134,11 @@ impl Runtime {
         if forked {
             head.tended = self.just_forked(head);
         }
-        if head.scope.outcome().is_some() && key.path.is_root() && self.core.watchers.is_watched(&key.run) {
-            self.announce(head);
+        if head.scope.outcome().is_some() && key.path.is_root() {
+            self.core.inboxes.forget(&key.run);
+            if self.core.watchers.is_watched(&key.run) {
+                self.announce(head);
+            }
         }
         Ok(true)
     }

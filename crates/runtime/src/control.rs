@@ -32,6 +32,8 @@ use crate::view::Voted;
 
 /// Tries to send a signal while others send to the same run.
 const TRIES: u32 = 30;
+/// Records of an inbox read at once.
+const PAGE: usize = 1000;
 
 impl Runtime {
     /// Nothing new is begun in the run from now on; what is in flight may finish.
@@ -149,13 +151,18 @@ impl Runtime {
     }
 
     /// Sends a signal to a run: to whoever in it waits for it, now or later. One with an id that was sent before changes
-    /// nothing; answers whether it is new.
+    /// nothing, even when the run is over by now; answers whether it is new.
     pub async fn signal(&self, run: &RunId, request: SignalRequest) -> Result<bool, ControlError> {
         let root = ScopeKey::root(run.clone());
         let status = self.look(&root, |head| crate::extras::own_status(&head.scope)).await?;
         let status = status.ok_or_else(|| Error::RunNotFound { run: run.clone() })?;
         if status.is_terminal() {
-            return Err(ControlError::Over { run: run.clone(), status });
+            // Whoever did not hear the answer asks again, and the signal itself may have ended the run.
+            let sent = match &request.id {
+                Some(id) => self.inbox(run).await?.number(id).is_some(),
+                None => false,
+            };
+            return if sent { Ok(false) } else { Err(ControlError::Over { run: run.clone(), status }) };
         }
         let id = request.id.unwrap_or_else(|| self.core.ports.ids.append());
         for _ in 0..TRIES {
@@ -167,8 +174,12 @@ impl Runtime {
             let record = inbox
                 .send(id.clone(), name, payload, by, append_id, now)
                 .map_err(|error| Error::Unencodable { scope: key.clone(), reason: error.to_string() })?;
-            let Some(record) = record else { return Ok(false) };
+            let Some(record) = record else {
+                self.core.inboxes.put(inbox);
+                return Ok(false);
+            };
             if self.append(&key, &record, vec![Extra::Due(later(now, DOORLESS))]).await? {
+                self.core.inboxes.put(inbox);
                 // Stored; and whoever does not hear of it now is rung by the sweeper.
                 if let Err(error) = self.ring_waiters(run, &request.name).await {
                     tracing::warn!(%run, %error, "a signal is stored, but those who wait for it must wait for the sweeper");
@@ -191,12 +202,16 @@ impl Runtime {
 
     /// The run's inbox as its journal says.
     pub(crate) async fn inbox(&self, run: &RunId) -> Result<Inbox, Error> {
-        let mut inbox = Inbox::new(run.clone());
-        let loaded = self.core.ports.journal.load(inbox.key()).await?;
-        for record in &loaded.records {
-            inbox.replay(record)?;
+        let mut inbox = self.core.inboxes.take(run);
+        loop {
+            let records = self.core.ports.journal.read(inbox.key(), inbox.seq(), PAGE).await?;
+            for record in &records {
+                inbox.replay(record)?;
+            }
+            if records.len() < PAGE {
+                return Ok(inbox);
+            }
         }
-        Ok(inbox)
     }
 
     /// What stands in the inbox for a scope that waits for a signal.
@@ -205,8 +220,10 @@ impl Runtime {
         if head.scope.is_paused() {
             return Ok(None);
         }
-        let signals = self.inbox(&head.key().run).await?.after(name, received);
-        Ok((!signals.is_empty()).then_some(Stimulus::Signals(signals)))
+        let inbox = self.inbox(&head.key().run).await?;
+        let next = inbox.next(name, received).cloned();
+        self.core.inboxes.put(inbox);
+        Ok(next.map(|signal| Stimulus::Signals(vec![signal])))
     }
 }
 

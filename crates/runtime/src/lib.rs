@@ -25,6 +25,7 @@ mod error;
 mod extras;
 pub mod handlers;
 mod heads;
+mod inboxes;
 pub mod memory;
 mod nursery;
 mod open;

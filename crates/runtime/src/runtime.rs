@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use crate::claims::Claims;
 use crate::desk::Desk;
 use crate::heads::Heads;
+use crate::inboxes::Inboxes;
 use crate::nursery::Nursery;
 use crate::plans::Plans;
 use crate::ports::Agents;
@@ -90,6 +91,7 @@ pub(crate) struct Core {
     pub(crate) options: Options,
     pub(crate) plans: Plans,
     pub(crate) heads: Heads,
+    pub(crate) inboxes: Inboxes,
     pub(crate) nursery: Nursery,
     pub(crate) claims: Claims,
     pub(crate) desk: Desk,
@@ -104,6 +106,7 @@ impl Runtime {
         let core = Core {
             plans: Plans::new(options.exclusive),
             heads: Heads::new(options.cached_scopes, options.cached_bytes),
+            inboxes: Inboxes::default(),
             nursery: Nursery::new(options.cached_scopes),
             claims: Claims::default(),
             desk: Desk::default(),

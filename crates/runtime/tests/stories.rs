@@ -364,6 +364,10 @@ async fn signals_are_kept_for_who_comes_later_and_wake_who_waits() {
         let view = end(&process, &run).await;
         assert_eq!((view.summary.status, seconds(&view)), (RunStatus::Completed, ends));
         assert_eq!(view.output, Some(Value::Int(5)));
+        assert!(
+            !process.runtime.signal(&run, request.clone()).await.unwrap(),
+            "nor is it once the run is over"
+        );
         let late = process.runtime.signal(&run, SignalRequest { id: None, ..request }).await.unwrap_err();
         assert_eq!((late.code(), late.status()), ("RUN_OVER", Some(RunStatus::Completed)));
         process.shut_down().await;
