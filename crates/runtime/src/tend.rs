@@ -285,7 +285,8 @@ impl Runtime {
     ) -> Result<Option<(u64, Outcome)>, Error> {
         let root = ScopeKey::root(run.clone());
         let mut found = if begins { Found::Unborn } else { self.find(&root, clocks).await? };
-        if matches!(found, Found::Unborn) {
+        let created = matches!(found, Found::Unborn);
+        if created {
             match self.create(request).await {
                 Ok(_) => {}
                 Err(StartError::Other(error)) => return Err(error),
@@ -300,7 +301,13 @@ impl Runtime {
         }
         match found {
             Found::Ended { in_step: true, seq, outcome } => Ok(Some((seq, outcome))),
-            Found::Live { in_step: true } | Found::Unborn => Ok(None),
+            Found::Live { in_step: true } | Found::Unborn => {
+                // Whoever created it before may have died before it rang.
+                if !created {
+                    self.core.ports.doorbell.ring(vec![ring_steps(&root)]).await?;
+                }
+                Ok(None)
+            }
             Found::Live { .. } | Found::Ended { .. } => {
                 let mut rings = Vec::new();
                 let ended = self.hand_down(&root, clocks, &mut rings).await?;
