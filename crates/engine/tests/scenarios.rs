@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use expression::Value;
 use stepwell_engine::Activity;
+use stepwell_engine::ChildEnded;
 use stepwell_engine::Event;
 use stepwell_engine::Outcome;
 use stepwell_engine::Refusal;
@@ -711,4 +712,28 @@ states:
         completed(&world),
         &json(r#"{"writes": {"pods": "a", "logs": "b"}, "last": "d", "own": {"e": "e"}}"#)
     );
+}
+
+/// It is over for its state, not yet for its children: a deadline that rang for it would ring for ever.
+#[test]
+fn a_fork_that_is_released_has_no_deadline_any_more() {
+    let mut world = World::new(
+        "
+id: race
+states:
+  - {id: both, type: parallel, join: {mode: any}, timeoutSeconds: 60, branches: [{name: a, agent: x}, {name: b, agent: y}]}
+",
+        |_| None,
+    );
+    world.start(json("{}"));
+    assert!(world.root().due().is_some());
+    let fork = match &world.events("/both#1/a")[0] {
+        Event::ScopeStarted(started) => started.fork,
+        other => panic!("{other:?}"),
+    };
+    let outcome = Outcome::Completed { output: json("1") };
+    let ended = vec![ChildEnded { index: 0, seq: 2, outcome }];
+    world.give(&ScopePath::root(), Stimulus::ChildrenEnded { fork, ended });
+    assert!(world.events("/").iter().any(|event| matches!(event, Event::ChildrenReleased {})));
+    assert_eq!((world.root().activity(), world.root().due()), (Activity::Fork, None));
 }
