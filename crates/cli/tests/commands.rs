@@ -321,3 +321,88 @@ fn verbs_go_through_the_server_that_holds_the_database_or_open_it() {
     std::fs::remove_file(project.path().join("workflows/gate.workflow.yaml")).unwrap();
     assert!(project.run(&["sync"]).out.contains("disabled   workflow gate"));
 }
+
+const ENDS: &str = "\
+id: ends
+version: '1.0'
+timeoutSeconds: {{timeout}}
+states:
+  - {name: wait, type: wait, duration: 1s, next: last}
+  - {{last}}
+";
+
+/// Guards against streams that go on, or are cut off, after some ends of a run.
+#[test]
+fn a_followed_timeline_ends_with_every_end_of_a_run() {
+    let project = Project::new();
+    let fine = "{name: last, type: inject, data: {fine: true}}";
+    let waits = "{name: last, type: wait, duration: 1h}";
+    let ends = [
+        ("COMPLETED", "1h", fine),
+        ("FAILED", "1h", "{name: last, type: fail, error: broken, message: it broke}"),
+        ("TIMED_OUT", "2", waits),
+        ("CANCELLED", "1h", waits),
+    ];
+    let server = project.serve();
+    for (status, timeout, last) in ends {
+        let id = status.to_lowercase();
+        let text = ENDS.replace("id: ends", &format!("id: {id}"));
+        let text = text.replace("{{timeout}}", timeout).replace("{{last}}", last);
+        project.write(&format!("{id}.workflow.yaml"), &text);
+        let file = format!("{id}.workflow.yaml");
+        let database = ".stepwell/stepwell.db";
+        let started = project.run(&["run", &file, "--db", database, "--wait", "1ms", "-o", "json"]);
+        let run = started.json()["runId"].as_str().unwrap().to_owned();
+        let mut follow = project.command(&["runs", "timeline", &run, "--follow"]);
+        let mut following = follow.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(following.stdout.take().unwrap()).lines();
+        let mut seen = Vec::new();
+        // It tells of what happens while it happens: by now the run waits, and is to be cancelled.
+        while !seen.iter().any(|line: &String| line.contains("waits until")) {
+            seen.push(lines.next().unwrap_or_else(|| panic!("{status}: {seen:#?}")).unwrap());
+        }
+        if status == "CANCELLED" {
+            assert_eq!(project.run(&["runs", "cancel", &run]).code, 0);
+        }
+        // Reads up to the end of the stream: without one the test would not end either.
+        seen.extend(lines.map(Result::unwrap));
+        assert!(following.wait().unwrap().success(), "{status}: {seen:#?}");
+        assert!(seen.last().unwrap().contains(status), "{status}: {seen:#?}");
+        // One that is over has the same timeline, and ends at once.
+        let again = project.run(&["runs", "timeline", &run, "--follow"]);
+        assert_eq!((again.code, again.out.lines().count()), (0, seen.len()), "{again:#?}");
+    }
+    server.stop();
+}
+
+#[test]
+fn tests_run_in_each_home_and_say_what_did_not_happen() {
+    let project = Project::new();
+    let both = project.run(&["test", "workflows", "--homes", "memory,sqlite", "--table"]);
+    assert!(both.code == 0 && both.out.contains("4 passed, 0 failed"), "{both:#?}");
+    let rows: Vec<Vec<&str>> = both.out.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["memory", "sqlite"]);
+    assert_eq!((rows[1][0], rows[1][1], rows[1][4]), ("workflows", "2/2", "2/2"));
+
+    let history = |lines: &str| {
+        let text = format!(
+            "workflow: gate.workflow.yaml\ntests:\n  - {{name: asked, input: {{n: 2}}, expect: {{history: [{lines}]}}}}\n"
+        );
+        project.write("workflows/gate.test.yaml", &text);
+        project.run(&["test", "workflows"])
+    };
+    assert_eq!(history("..., {event: waitTimedOut, state: ask, at: 1h}, ...").code, 0);
+    let late = history("..., {event: waitTimedOut, state: ask, at: 2h}, ...");
+    assert!(late.code == 1 && late.out.contains("the nearest: it is at 3600s"), "{late:#?}");
+    let claimed = history("never: stateEntered ask");
+    assert!(claimed.code == 1 && claimed.out.contains("must never happen there"), "{claimed:#?}");
+    for (line, hint) in [
+        ("{event: stateEnterd}", "did you mean `stateEntered`?"),
+        ("{event: stepFailed, atempt: 1}", "did you mean `attempt`?"),
+        ("{never: runStarted, at: 1s}", "there is no field `at` here"),
+        ("{state: ask}", "`event` is missing"),
+    ] {
+        let refused = history(line);
+        assert!(refused.code == 1 && refused.out.contains(hint), "{line}: {refused:#?}");
+    }
+}
