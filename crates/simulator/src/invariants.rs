@@ -195,7 +195,7 @@ impl Checker {
                 Ok(())
             }
             What::Summary(summary) => promises::summary(&mut self.ledger, summary),
-            What::Told { run, asked, answer } => match answer {
+            What::Told { run, asked, answer, .. } => match answer {
                 Ok(()) => promises::told(&mut self.ledger, run.as_ref(), asked),
                 Err(_) => Ok(()),
             },

@@ -1,0 +1,139 @@
+//! One process: alive, frozen, dead; and the ports that it sees the world through.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use runtime::Options;
+use runtime::Ports;
+use runtime::Runtime;
+use runtime::memory;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::observation::ProcessId;
+use crate::observation::What;
+use crate::plan::Limits;
+use crate::ports::Bells;
+use crate::ports::Port;
+use crate::queue::Queues;
+use crate::world::World;
+use crate::world::mix;
+
+/// What becomes of a process.
+pub struct Life {
+    pub(crate) id: ProcessId,
+    /// By how many milliseconds its clock is off.
+    offset: AtomicI64,
+    /// Nothing in it moves until then.
+    frozen: Mutex<Instant>,
+    dead: watch::Sender<bool>,
+}
+
+impl Life {
+    fn new(id: ProcessId, offset: i64) -> Self {
+        let (dead, _) = watch::channel(false);
+        Self { id, offset: AtomicI64::new(offset), frozen: Mutex::new(Instant::now()), dead }
+    }
+
+    /// What stands for those who take from a queue in the name of processes to come.
+    pub(crate) fn poller() -> Self {
+        Self::new(ProcessId(0), 0)
+    }
+
+    /// What its clock says when the world's says `at`.
+    pub(crate) fn clock(&self, at: Timestamp) -> Timestamp {
+        let off = SignedDuration::from_millis(self.offset.load(Ordering::Relaxed));
+        at.checked_add(off).unwrap_or(at)
+    }
+
+    /// Its clock jumps.
+    pub(crate) fn jump(&self, millis: i64) {
+        self.offset.fetch_add(millis, Ordering::Relaxed);
+    }
+
+    /// Nothing in it moves for so long.
+    pub(crate) fn freeze(&self, millis: u64) {
+        *self.frozen.lock() = Instant::now() + Duration::from_millis(millis);
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        *self.dead.borrow()
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn died(&self) {
+        let mut dead = self.dead.subscribe();
+        // The sender is this very process.
+        let _ = dead.wait_for(|dead| *dead).await;
+    }
+
+    /// Answers when it may go on: at once, as a rule; later if it is frozen, never if it is dead.
+    pub(crate) async fn moves(&self) {
+        loop {
+            if self.is_dead() {
+                return std::future::pending().await;
+            }
+            let until = *self.frozen.lock();
+            if until <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
+    /// It dies, here and now.
+    pub(crate) fn kill(&self, world: &World) {
+        if !self.dead.send_replace(true) {
+            world.died(self);
+        }
+    }
+}
+
+/// A process and its runtime.
+pub(crate) struct Process {
+    pub(crate) life: Arc<Life>,
+    pub(crate) runtime: Runtime,
+}
+
+/// Where a process's doorbells live.
+pub(crate) enum Bell {
+    /// In its own memory.
+    Memory,
+    /// In a queue that outlives it.
+    Queue(Arc<Queues>),
+}
+
+impl Process {
+    /// A new process begins.
+    pub(crate) fn start(world: &Arc<World>, exclusive: bool, limits: Limits, bell: &Bell) -> Self {
+        let id = world.next_process();
+        let mut rng = world.rng("clock", id.0);
+        // Half of the clocks are right; the others are off by up to two seconds.
+        let offset = if world.is_calm() || rng.bool() { 0 } else { rng.i64(-2000..=2000) };
+        let life = Arc::new(Life::new(id, offset));
+        let port = Arc::new(Port { world: world.clone(), life: life.clone() });
+        let bells = match bell {
+            Bell::Memory => Bells::memory(port.clone()),
+            Bell::Queue(queues) => Bells::queue(port.clone(), queues.clone()),
+        };
+        let ports = Ports {
+            journal: port.clone(),
+            catalog: port.clone(),
+            doorbell: Arc::new(bells),
+            agents: port.clone(),
+            clock: port,
+            ids: Arc::new(memory::SeededIds::new(mix(world.rng("ids", id.0).u64(..), id.0))),
+        };
+        let worker = format!("p{}", id.0);
+        let options = if exclusive { Options::exclusive(worker) } else { Options::shared(worker) };
+        let inline_limit = Duration::from_millis(limits.inline);
+        let runtime = Runtime::new(ports, Options { cached_scopes: limits.scopes, inline_limit, ..options });
+        world.observe(Some(&life), What::ProcessStarted(id));
+        Self { life, runtime }
+    }
+}
