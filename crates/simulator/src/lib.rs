@@ -7,6 +7,7 @@
 //! - The [`observation`]s of a history are all that happened at its ports, in order; a [`trace`] shows them to people.
 //! - The [`invariants`] say what must hold of every history.
 //! - The [`mod@reference`] says what a run must have come to, given what the world answered; it shares no code with the engine.
+//! - The [`oracle`] holds a run's journals against it.
 //! - [`shrink`] makes a plan that fails smaller; [`batch`] plays many.
 //!
 //! It deliberately knows no store, no queue and no network: a fault that a port allows is made here, on purpose.
@@ -20,6 +21,7 @@ pub mod history;
 mod home;
 pub mod invariants;
 pub mod observation;
+pub mod oracle;
 mod panics;
 pub mod plan;
 mod ports;
