@@ -117,8 +117,8 @@ impl std::error::Error for Violation {}
 pub struct Options {
     /// One process at a time, by the home's lock.
     pub exclusive: bool,
-    /// The clocks of processes may be off by more than a lease, so that a live worker may look dead.
-    pub clocks_jump: bool,
+    /// By how much two clocks may differ at most, offsets and jumps together.
+    pub skew: Duration,
     /// How long a claim counts as alive without a renewal.
     pub lease: Duration,
     /// An attempt's limit where its state gives none.
@@ -133,7 +133,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             exclusive: false,
-            clocks_jump: false,
+            skew: Duration::ZERO,
             lease: Duration::from_secs(30),
             step_timeout: Duration::from_hours(24),
             invocations_end: false,

@@ -35,7 +35,7 @@ pub(super) fn check(ledger: &Ledger, now: Timestamp, due: &[DueRow]) -> Held {
         return Ok(());
     }
     let due: BTreeMap<&ScopeKey, Timestamp> = due.iter().map(|row| (&row.scope, row.at)).collect();
-    let bound = now.checked_add(BOUND).unwrap_or(Timestamp::MAX);
+    let bound = ledger.at_latest(now.checked_add(BOUND).unwrap_or(Timestamp::MAX));
     for line in ledger.lines.values() {
         if line.workflow.is_none() || is_at_rest(ledger, line) {
             continue;

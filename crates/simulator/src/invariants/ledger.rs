@@ -148,9 +148,9 @@ impl Ledger {
         self.lines.get(&ScopeKey::new(run.clone(), ScopePath::inbox()))
     }
 
-    /// Whether what this process's clock says counts for nothing.
-    pub(super) fn clocks_jump(&self) -> bool {
-        self.options.clocks_jump
+    /// `at`, as late as any clock may say that it is.
+    pub(super) fn at_latest(&self, at: Timestamp) -> Timestamp {
+        at.checked_add(self.options.skew).unwrap_or(Timestamp::MAX)
     }
 }
 

@@ -43,7 +43,7 @@ const PAGE: usize = 3;
 /// PAUSING. A run that waits for nothing but a child run that was paused by itself is shown as RUNNING.
 pub(super) async fn finish(ledger: &Ledger, runtime: &Runtime) -> Held {
     let now = runtime.ports().clock.now();
-    let patience = ledger.options.sweep_interval * 2;
+    let patience = ledger.options.sweep_interval * 2 + ledger.options.skew;
     let rest = Rest { ledger, overdue: now.checked_sub(patience).unwrap_or(Timestamp::MIN) };
     let mut expected = BTreeMap::new();
     for run in ledger.runs.keys() {

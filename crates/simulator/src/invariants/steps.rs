@@ -40,8 +40,8 @@ const EPOCHS: u32 = 5;
 ///
 /// `performed-once`: a step (one visit of one state in one scope) whose `StepSucceeded` is recorded is never claimed again,
 /// and succeeds once. An attempt is taken over only when its worker has died, or its lease has run out: `lease` after the
-/// claim or its last renewal, by the clock of who takes over; or by the same process once it no longer performs it. The
-/// limit: where clocks jump, a lease may run out for one process and not for another.
+/// claim or its last renewal; or by the same process once it no longer performs it. The limit: where clocks differ or jump, a
+/// lease may run out for one process and not for another; so much earlier may it be taken over.
 ///
 /// `one-key-per-attempt`: the first claim has key 1; a takeover, and the attempt after a failure that was not definite, keep
 /// the key; the one after a definite failure has the next. An `atMostOnce` attempt is never taken over, and no attempt
@@ -149,14 +149,14 @@ fn claimed(ledger: &Ledger, moment: &Moment<'_>, (attempt, epoch): (u32, u32), k
 /// Whether the worker of the claim that stands had died or let its lease run out.
 fn is_dead(ledger: &Ledger, moment: &Moment<'_>, step: &Step) -> Held {
     let Some(claim) = claim_of(ledger, &step.id, (step.attempt, step.epoch)) else { return Ok(()) };
-    if ledger.clocks_jump() || ledger.dead.contains(&claim.by) {
+    if ledger.dead.contains(&claim.by) {
         return Ok(());
     }
     let performs = claim.call.and_then(|call| ledger.calls.get(&call)).is_some_and(|call| !call.over);
     let dead = if claim.by == moment.by {
         !performs
     } else {
-        !ledger.options.exclusive && (claim.lapsed || moment.observed.clock >= claim.until)
+        !ledger.options.exclusive && (claim.lapsed || ledger.at_latest(moment.observed.at) >= claim.until)
     };
     if dead {
         return Ok(());
@@ -342,13 +342,14 @@ pub(super) fn note(ledger: &mut Ledger, moment: &Moment<'_>) {
 
 /// Notes a renewed lease.
 pub(super) fn renewed(ledger: &mut Ledger, observed: &Observation, scope: &ScopeKey, lease: &Lease) {
+    let latest = ledger.at_latest(observed.at);
     let Some(Leaf::Step(step)) = ledger.lines.get(scope).map(|line| &line.leaf) else { return };
     let epoch = (step.attempt, step.epoch);
     let Some(claim) = ledger.steps.get_mut(&step.id).and_then(|steps| steps.claims.get_mut(&epoch)) else {
         return;
     };
     if claim.seq == lease.claim {
-        claim.lapsed |= observed.at >= claim.until;
+        claim.lapsed |= latest >= claim.until;
         claim.until = lease.until;
     }
 }
@@ -357,7 +358,7 @@ pub(super) fn renewed(ledger: &mut Ledger, observed: &Observation, scope: &Scope
 ///
 /// `performed-once`: a call is made for a claim in the journal, by the process that made the claim, and once for each claim;
 /// none begins for a step whose success is recorded, nor for a claim that was superseded. The limit: a worker that stood
-/// still for a lease or longer between its claim and its call (or whose clock jumps) may begin what another has taken over
+/// still for a lease or longer (less by what clocks differ) between its claim and its call may begin what another has taken over
 /// or even finished meanwhile. Nothing but the agent's own use of the idempotency key helps there.
 ///
 /// `one-key-per-attempt`: the key is `run/step/k` with the claim's `k`, and no two steps share one.
@@ -367,8 +368,7 @@ pub(super) fn called(ledger: &mut Ledger, observed: &Observation) -> Held {
     };
     let place = format!("call {call} of {state} in {scope}, attempt {attempt}, epoch {epoch}");
     let at: Timestamp = observed.at;
-    let stalled_after = ledger.options.lease;
-    let clocks_jump = ledger.clocks_jump();
+    let stalled_after = ledger.options.lease.saturating_sub(ledger.options.skew);
     let other = ledger.keys.entry(key.clone()).or_insert_with(|| step.clone());
     if other != step {
         return broken(KEY, format!("{place}: another step has the key {key}"));
@@ -405,7 +405,7 @@ pub(super) fn called(ledger: &mut Ledger, observed: &Observation) -> Held {
         return broken(ONCE, format!("{place}: call {before} was made for the same claim"));
     }
     let stood_still = Duration::try_from(at.duration_since(claim.seen)).is_ok_and(|it| it >= stalled_after);
-    if (succeeded || superseded) && !stood_still && !clocks_jump {
+    if (succeeded || superseded) && !stood_still {
         let why = if succeeded { "the step's success is recorded" } else { "the claim was superseded" };
         return broken(ONCE, format!("{place}: {why}"));
     }
