@@ -1,6 +1,7 @@
 //! One test, from its world to what came of it.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -20,19 +21,19 @@ use model::Agent;
 use model::Millis;
 use model::Workflow;
 use parking_lot::Mutex;
+use runtime::ControlError;
 use runtime::Doing;
+use runtime::Ports;
 use runtime::Runtime;
 use runtime::SignalRequest;
 use runtime::StartError;
 use runtime::StartRequest;
 use runtime::VoteError;
-use runtime::memory;
 use runtime::memory::SeededIds;
 use runtime::memory::VirtualClock;
 use runtime::ports::Definition;
 use runtime::ports::DefinitionKind;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::check;
@@ -47,6 +48,12 @@ use crate::history::Happened;
 use crate::journey::Journals;
 use crate::journey::Map;
 use crate::narrate::Narrator;
+use crate::process::Calls;
+use crate::process::Conditions;
+use crate::process::Process;
+use crate::rehearsal::Account;
+use crate::rehearsal::End;
+use crate::rehearsal::Notes;
 use crate::report::Failure;
 use crate::stubs::Stubs;
 use crate::world::Appended;
@@ -62,71 +69,20 @@ const LOOK: Duration = Duration::from_mins(1);
 /// After this much virtual time all has happened that was about to.
 const INSTANT: Duration = Duration::from_millis(1);
 const MAX_LOOK: Duration = Duration::from_hours(24);
-/// A run that lives longer than this virtual time is not waited for.
-const MAX_LIFE: Duration = Duration::from_hours(20 * 365 * 24);
 
-/// The process that performs the run, and those that take over from it.
-struct Machine {
-    ports: runtime::Ports,
-    process: Mutex<Process>,
+/// How long a run is watched, in virtual time.
+#[derive(Clone, Copy)]
+struct Patience {
+    /// Until the first look whether anything can still happen.
+    look: Duration,
+    /// A run that lives longer is not waited for.
+    life: Duration,
 }
 
-struct Process {
-    runtime: Runtime,
-    service: Option<JoinHandle<()>>,
-    /// How many there were, with this one.
-    number: u32,
-}
-
-impl Machine {
-    fn new(ports: runtime::Ports) -> Self {
-        let process = Mutex::new(Process::begin(ports.clone(), 1));
-        Self { ports, process }
-    }
-
-    fn runtime(&self) -> Runtime {
-        self.process.lock().runtime.clone()
-    }
-
-    /// As `kill -9` and a new start would: whatever the process has in flight is gone.
-    async fn restart(&self) {
-        let (number, service) = {
-            let mut process = self.process.lock();
-            (process.number + 1, process.service.take())
-        };
-        // Nothing of it is left when the next one looks.
-        if let Some(service) = service {
-            service.abort();
-            let _ = service.await;
-        }
-        // Those in memory die with their process.
-        let doorbell = Arc::new(memory::Doorbell::new(self.ports.clock.clone()));
-        let ports = runtime::Ports { doorbell, ..self.ports.clone() };
-        *self.process.lock() = Process::begin(ports, number);
-    }
-}
-
-impl Process {
-    fn begin(ports: runtime::Ports, number: u32) -> Self {
-        let runtime = Runtime::new(
-            ports,
-            runtime::Options::exclusive(if number == 1 {
-                "test".to_owned()
-            } else {
-                format!("test-{number}")
-            }),
-        );
-        // The schedules of the workflow are not what is tested: a run is started as a tick would.
-        let options = runtime::ServiceOptions {
-            schedules: false,
-            recover: number > 1,
-            ..runtime::ServiceOptions::default()
-        };
-        let service = runtime::Service::new(runtime.clone(), options);
-        let service = Some(tokio::spawn(service.run(std::future::pending())));
-        Self { runtime, service, number }
-    }
-}
+/// Where nothing goes wrong.
+const USUAL: Patience = Patience { look: LOOK, life: Duration::from_hours(20 * 365 * 24) };
+/// Where a process may die: what it left behind is found within the time before the first look.
+const RECOVERY: Patience = Patience { look: Duration::from_hours(3), life: Duration::from_hours(7 * 24) };
 
 /// What all tests of one file share.
 pub(crate) struct Stage {
@@ -139,56 +95,111 @@ pub(crate) struct Stage {
 
 /// What came of a test: failures, and the timeline.
 pub(crate) async fn perform(stage: &Stage, case: &Case, homes: &Homes) -> (Vec<Failure>, Vec<String>) {
-    let start = case.now.unwrap_or_else(|| START.parse().unwrap_or(Timestamp::UNIX_EPOCH));
-    let clock = Arc::new(VirtualClock::new(start));
-    let home = match homes(clock.clone()) {
-        Ok(home) => home,
-        Err(error) => return (vec![Failure::problem(error)], Vec::new()),
-    };
-    for definition in &stage.definitions {
-        if let Err(error) = home.catalog.register(definition.clone(), true).await {
-            return (
-                vec![Failure::problem(format!("the catalog does not take {}: {error}", definition.id))],
-                Vec::new(),
-            );
-        }
-    }
-    let (appended, records) = mpsc::unbounded_channel();
-    let defined = Arc::new(home.catalog.clone());
-    let others = match agents::Options::default().build(defined) {
-        Ok(actions) => Arc::new(actions),
-        Err(error) => return (vec![Failure::problem(error.to_string())], Vec::new()),
-    };
-    let stubs = Arc::new(Stubs::new(&case.agents, &stage.workflow, stage.agents.clone(), others));
-    let ports = runtime::Ports {
-        journal: Arc::new(Watched { journal: home.journal, appended }),
-        catalog: home.catalog,
-        doorbell: home.doorbell,
-        agents: stubs.clone(),
-        clock,
-        ids: Arc::new(SeededIds::new(1)),
-    };
-    let machine = Machine::new(ports);
-    let runtime = machine.runtime();
-    let request = match request(stage, case, start) {
-        Ok(request) => request,
+    let set = match Set::build(stage, case, homes, None).await {
+        Ok(set) => set,
         Err(failure) => return (vec![failure], Vec::new()),
     };
-    let run = match runtime.start(request).await {
-        Ok(started) => started.run,
-        Err(error) => return (check::refusal(&case.expect, &refusal(&error)), Vec::new()),
+    let process = Arc::new(Process::new(set.ports.clone()));
+    let (failures, timeline, _) = set.play(process, USUAL).await;
+    (failures, timeline)
+}
+
+/// All that came of a test whose process these conditions befall.
+pub(crate) async fn rehearse(stage: &Stage, case: &Case, homes: &Homes, conditions: Conditions) -> Account {
+    let notes = Notes::default();
+    let set = match Set::build(stage, case, homes, Some(notes.clone())).await {
+        Ok(set) => set,
+        Err(failure) => return Account { failures: vec![failure], ..Account::default() },
     };
-    let mut play = Play::new(stage, case, machine, run.clone());
-    play.direct(records).await;
-    let mut failures = match play.observe(&stubs).await {
-        Ok(observed) => check::run(&case.expect, &observed, &stage.workflow.names),
-        Err(error) => vec![Failure::problem(format!("the run cannot be read: {}: {error}", error.code()))],
-    };
-    failures.extend(play.shared.problems.lock().drain(..).map(Failure::problem));
-    if !failures.is_empty() {
-        failures.extend(stubs.problems().into_iter().map(Failure::problem));
+    let calls = Calls::default();
+    let process = Process::under(conditions, set.ports.clone(), calls.clone());
+    let (failures, timeline, end) = set.play(process, RECOVERY).await;
+    let calls = std::mem::take(&mut *calls.lock());
+    let notes = std::mem::take(&mut *notes.lock());
+    Account { failures, notes, calls, timeline, end }
+}
+
+/// A test with everything in its place.
+struct Set<'a> {
+    stage: &'a Stage,
+    case: &'a Case,
+    ports: Ports,
+    stubs: Arc<Stubs>,
+    records: mpsc::UnboundedReceiver<Appended>,
+}
+
+impl<'a> Set<'a> {
+    async fn build(
+        stage: &'a Stage,
+        case: &'a Case,
+        homes: &Homes,
+        notes: Option<Notes>,
+    ) -> Result<Self, Failure> {
+        let clock = Arc::new(VirtualClock::new(begins(case)));
+        let home = homes(clock.clone()).map_err(Failure::problem)?;
+        for definition in &stage.definitions {
+            let registered = home.catalog.register(definition.clone(), true).await;
+            registered.map_err(|error| {
+                Failure::problem(format!("the catalog does not take {}: {error}", definition.id))
+            })?;
+        }
+        let (appended, records) = mpsc::unbounded_channel();
+        let defined = Arc::new(home.catalog.clone());
+        let others = agents::Options::default().build(defined);
+        let others = Arc::new(others.map_err(|error| Failure::problem(error.to_string()))?);
+        let stubs = Stubs::new(&case.agents, &stage.workflow, stage.agents.clone(), others, notes.clone());
+        let stubs = Arc::new(stubs);
+        let ports = Ports {
+            journal: Arc::new(Watched { journal: home.journal, appended, notes }),
+            catalog: home.catalog,
+            doorbell: home.doorbell,
+            agents: stubs.clone(),
+            clock,
+            ids: Arc::new(SeededIds::new(1)),
+        };
+        Ok(Self { stage, case, ports, stubs, records })
     }
-    (failures, play.timeline)
+
+    /// Plays the test in this process.
+    async fn play(
+        self,
+        process: Arc<Process>,
+        patience: Patience,
+    ) -> (Vec<Failure>, Vec<String>, Option<End>) {
+        let Self { stage, case, ports, stubs, records } = self;
+        let mut request = match request(stage, case, begins(case)) {
+            Ok(request) => request,
+            Err(failure) => return (vec![failure], Vec::new(), None),
+        };
+        // So that whoever asks again gets the same run.
+        request.run_id = Some(ports.ids.run());
+        let start = |runtime: Runtime| {
+            let request = request.clone();
+            async move { runtime.start(request).await }
+        };
+        let run = match process.ask(start, StartError::code).await.0 {
+            Ok(started) => started.run,
+            Err(error) => return (check::refusal(&case.expect, &refusal(&error)), Vec::new(), None),
+        };
+        let mut play = Play::new(stage, case, process, ports, run);
+        play.direct(records, patience).await;
+        let (mut failures, end) = match play.observe(&stubs).await {
+            Ok((observed, end)) => (check::run(&case.expect, &observed, &stage.workflow.names), Some(end)),
+            Err(error) => {
+                let problem = format!("the run cannot be read: {}: {error}", error.code());
+                (vec![Failure::problem(problem)], None)
+            }
+        };
+        failures.extend(play.shared.problems.lock().drain(..).map(Failure::problem));
+        if !failures.is_empty() {
+            failures.extend(stubs.problems().into_iter().map(Failure::problem));
+        }
+        (failures, play.timeline, end)
+    }
+}
+
+fn begins(case: &Case) -> Timestamp {
+    case.now.unwrap_or_else(|| START.parse().unwrap_or(Timestamp::UNIX_EPOCH))
 }
 
 fn request(stage: &Stage, case: &Case, now: Timestamp) -> Result<StartRequest, Failure> {
@@ -221,6 +232,8 @@ fn refusal(error: &StartError) -> Refusal {
 /// A run being played: what happens in it, and what the test does about it.
 struct Play<'a> {
     stage: &'a Stage,
+    /// Somebody who only looks, and whom nothing befalls.
+    observer: Runtime,
     shared: Arc<Shared>,
     run: RunId,
     script: Vec<Cue>,
@@ -241,7 +254,7 @@ struct Play<'a> {
 
 /// What the tasks that act in a run share with the play.
 struct Shared {
-    machine: Machine,
+    process: Arc<Process>,
     problems: Mutex<Vec<String>>,
     answers: HashMap<Arc<str>, Answers>,
     /// How many decisions of each state were used.
@@ -264,7 +277,7 @@ enum Action {
 }
 
 impl<'a> Play<'a> {
-    fn new(stage: &'a Stage, case: &Case, machine: Machine, run: RunId) -> Self {
+    fn new(stage: &'a Stage, case: &Case, process: Arc<Process>, ports: Ports, run: RunId) -> Self {
         let start = Instant::now();
         let at = |after: model::Millis| start + Duration::from_millis(after.0);
         let signals = case
@@ -278,7 +291,7 @@ impl<'a> Play<'a> {
         let mut script: Vec<Cue> = signals.chain(control).collect();
         script.sort_by_key(|cue| cue.at);
         let shared = Arc::new(Shared {
-            machine,
+            process,
             problems: Mutex::default(),
             answers: case.approvals.iter().map(|(state, answers)| (state.clone(), answers.clone())).collect(),
             used: Mutex::default(),
@@ -287,6 +300,7 @@ impl<'a> Play<'a> {
         });
         Self {
             stage,
+            observer: Runtime::new(ports, runtime::Options::shared("observer")),
             shared,
             run,
             script,
@@ -304,18 +318,18 @@ impl<'a> Play<'a> {
     }
 
     /// Lets the run go on, and does what the script says, until it is over or nothing can happen any more.
-    async fn direct(&mut self, mut records: mpsc::UnboundedReceiver<Appended>) {
+    async fn direct(&mut self, mut records: mpsc::UnboundedReceiver<Appended>, patience: Patience) {
         let script =
             tokio::spawn(follow(std::mem::take(&mut self.script), self.shared.clone(), self.run.clone()));
         let born = Instant::now();
-        let mut look = LOOK;
+        let mut look = patience.look;
         let mut last = INSTANT;
         loop {
             tokio::select! {
                 biased;
                 Some(record) = records.recv() => {
                     self.notice(&record);
-                    look = LOOK;
+                    look = patience.look;
                     if self.records > MAX_RECORDS {
                         self.problem(format!("the run made more than {MAX_RECORDS} records; it was not waited for any longer"));
                         break;
@@ -336,10 +350,11 @@ impl<'a> Play<'a> {
                     }
                 }
             }
-            if born.elapsed() > MAX_LIFE {
-                self.problem(
-                    "the run is still alive after 20 years; it was not waited for any longer".to_owned(),
-                );
+            if born.elapsed() > patience.life {
+                let days = patience.life.as_secs() / 86_400;
+                self.problem(format!(
+                    "the run is still alive after {days} days; it was not waited for any longer"
+                ));
                 break;
             }
         }
@@ -354,7 +369,7 @@ impl<'a> Play<'a> {
     async fn is_still(&self) -> bool {
         let mut runs = vec![self.run.clone()];
         while let Some(run) = runs.pop() {
-            let Ok(view) = self.shared.machine.runtime().get(&run).await else { return false };
+            let Ok(view) = self.observer.get(&run).await else { return false };
             for position in view.current {
                 let still = position.due.is_none()
                     && match position.activity {
@@ -433,9 +448,9 @@ impl<'a> Play<'a> {
         }
     }
 
-    async fn observe(&self, stubs: &Stubs) -> Result<Observed, runtime::Error> {
-        let view = self.shared.machine.runtime().get(&self.run).await?;
-        Ok(Observed {
+    async fn observe(&self, stubs: &Stubs) -> Result<(Observed, End), runtime::Error> {
+        let view = self.observer.get(&self.run).await?;
+        let observed = Observed {
             status: view.summary.status.to_string(),
             output: view.output,
             error: view.summary.error,
@@ -444,7 +459,27 @@ impl<'a> Play<'a> {
             calls: stubs.made(),
             approvals: self.approvals.clone(),
             history: self.history.clone().unwrap_or_default(),
-        })
+        };
+        let ports = self.observer.ports();
+        let mut journals = Vec::new();
+        for run in self.narrators.keys().collect::<BTreeSet<_>>() {
+            for path in ports.journal.scopes(run, None, usize::MAX).await? {
+                let scope = ScopeKey::new(run.clone(), path);
+                let records = ports.journal.read(&scope, 0, usize::MAX).await?;
+                journals.push((scope, records));
+            }
+        }
+        let end = End {
+            run: self.run.clone(),
+            status: observed.status.clone(),
+            output: observed.output.clone(),
+            error: observed.error.clone(),
+            context: observed.context.clone(),
+            trail: observed.trail.clone(),
+            listed: ports.catalog.run(&self.run).await?,
+            journals,
+        };
+        Ok((observed, end))
     }
 }
 
@@ -460,33 +495,40 @@ fn shown(run: &RunId, scope: &ScopeKey, at: Timestamp, line: &crate::narrate::Li
 async fn follow(script: Vec<Cue>, shared: Arc<Shared>, run: RunId) {
     let must = script.iter().filter(|cue| cue.action.is_due_anyway()).count();
     shared.must.fetch_add(must, Ordering::Relaxed);
-    for cue in script {
+    for (number, cue) in script.into_iter().enumerate() {
         tokio::time::sleep_until(cue.at).await;
         let (name, refused, result) = match &cue.action {
             Action::Signal(signal) => {
-                let request = SignalRequest {
-                    id: signal.id.clone(),
-                    name: signal.name.clone(),
-                    payload: signal.payload.clone(),
-                    by: None,
+                // One without an id would be another signal each time it is sent again.
+                let id = signal.id.clone().unwrap_or_else(|| format!("cue-{number}").into());
+                let send = |runtime: Runtime| {
+                    let request = SignalRequest {
+                        id: Some(id.clone()),
+                        name: signal.name.clone(),
+                        payload: signal.payload.clone(),
+                        by: None,
+                    };
+                    let run = run.clone();
+                    async move { runtime.signal(&run, request).await.map(|_| ()) }
                 };
-                let sent = shared.machine.runtime().signal(&run, request).await.map(|_| ());
-                (format!("signal {}", signal.name), &signal.refused, sent)
+                let (sent, again) = shared.process.ask(send, ControlError::code).await;
+                // It may have ended the run when it was sent before.
+                let done =
+                    again && signal.refused.is_none() && matches!(sent, Err(ControlError::Over { .. }));
+                (format!("signal {}", signal.name), &signal.refused, if done { Ok(()) } else { sent })
+            }
+            Action::Control(Control { verb: Verb::Restart, .. }) => {
+                shared.process.restart().await;
+                continue;
             }
             Action::Control(control) => {
-                let by = control.by.clone();
-                let runtime = shared.machine.runtime();
-                let done = match control.verb {
-                    Verb::Pause => runtime.pause(&run, by).await,
-                    Verb::Resume => runtime.resume(&run, by).await,
-                    Verb::Cancel => runtime.cancel(&run, by, control.reason.clone()).await,
-                    Verb::Redrive => runtime.redrive(&run, by).await,
-                    Verb::Restart => {
-                        shared.machine.restart().await;
-                        continue;
-                    }
+                let give = |runtime: Runtime| {
+                    let (run, control) = (run.clone(), control.clone());
+                    async move { give(&runtime, &run, control).await }
                 };
-                (control.verb.name().to_owned(), &control.refused, done.map(|_| ()))
+                let (given, again) = shared.process.ask(give, ControlError::code).await;
+                let done = again && control.refused.is_none() && was_given(control.verb, &given);
+                (control.verb.name().to_owned(), &control.refused, if done { Ok(()) } else { given })
             }
         };
         let result = result.map_err(|error| (error.code().to_owned(), error.to_string()));
@@ -499,6 +541,29 @@ async fn follow(script: Vec<Cue>, shared: Arc<Shared>, run: RunId) {
         if cue.action.is_due_anyway() {
             shared.must.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+}
+
+async fn give(runtime: &Runtime, run: &RunId, control: Control) -> Result<(), ControlError> {
+    let done = match control.verb {
+        Verb::Pause => runtime.pause(run, control.by).await,
+        Verb::Resume => runtime.resume(run, control.by).await,
+        Verb::Cancel => runtime.cancel(run, control.by, control.reason).await,
+        Verb::Redrive => runtime.redrive(run, control.by).await,
+        Verb::Restart => return Ok(()),
+    };
+    done.map(|_| ())
+}
+
+/// Whether a control that is given again is refused because it was given before.
+fn was_given(verb: Verb, given: &Result<(), ControlError>) -> bool {
+    match given {
+        Err(ControlError::Over { .. }) => verb != Verb::Redrive,
+        Err(ControlError::Paused { .. }) => verb == Verb::Pause,
+        Err(ControlError::NotPaused { .. }) => verb == Verb::Resume,
+        Err(ControlError::Cancelling { .. }) => verb == Verb::Cancel,
+        Err(ControlError::NotFailed { .. }) => verb == Verb::Redrive,
+        _ => false,
     }
 }
 
@@ -568,7 +633,11 @@ async fn answer(shared: Arc<Shared>, run: RunId, state: Arc<str>, approval: Arc<
             comment: decision.comment.clone(),
             form: decision.form.clone(),
         };
-        let voted = shared.machine.runtime().vote(&run, &approval, vote).await;
+        let cast = |runtime: Runtime| {
+            let (run, approval, vote) = (run.clone(), approval.clone(), vote.clone());
+            async move { runtime.vote(&run, &approval, vote).await }
+        };
+        let (voted, _) = shared.process.ask(cast, VoteError::code).await;
         let settled = match &voted {
             Ok(voted) => voted.decision.is_some(),
             Err(error) => matches!(error, VoteError::Settled { .. }),

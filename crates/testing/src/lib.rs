@@ -3,6 +3,7 @@
 //!
 //! - [`File::parse`] reads a test file; every problem has its place.
 //! - [`run`] runs the tests of files, each in a home of its own ([`in_memory`], or any other), over several cores.
+//! - [`Rehearsal`] plays a test for its history, in a process that may die at any call it makes.
 //! - [`Report`] says what was not as expected, as a diff; [`Narrator`] says what happened, for timelines.
 //!
 //! The clock is tokio's paused time: it jumps to the next timer when nothing else can happen, so an hour's wait takes no
@@ -20,6 +21,8 @@ mod file;
 mod history;
 mod journey;
 mod narrate;
+mod process;
+mod rehearsal;
 mod report;
 mod run;
 mod stubs;
@@ -48,6 +51,13 @@ pub use history::HistoryLine;
 pub use narrate::Line;
 pub use narrate::Narrator;
 pub use narrate::Tone;
+pub use process::Conditions;
+pub use process::Mishap;
+pub use rehearsal::Account;
+pub use rehearsal::Called;
+pub use rehearsal::End;
+pub use rehearsal::Noted;
+pub use rehearsal::Rehearsal;
 pub use report::Failure;
 pub use report::Report;
 pub use run::run;

@@ -66,17 +66,27 @@ fn one(file: &File, setting: &Setting, case: &Case, homes: &Homes) -> Report {
             (vec![Failure::problem("the workflow is refused").note(rendered)], Vec::new())
         }
         (Setting::Ready { issues, .. }, expected @ [_, ..]) => (check::invalid(expected, issues), Vec::new()),
-        (Setting::Ready { stage, .. }, []) => perform(stage, case, homes),
+        (Setting::Ready { stage, .. }, []) => in_virtual_time(case::perform(stage, case, homes))
+            .unwrap_or_else(|error| (vec![Failure::problem(error)], Vec::new())),
     };
     let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     Report { file: file.path.clone(), name: case.name.clone(), line: case.line, failures, timeline, millis }
 }
 
-fn perform(stage: &Stage, case: &Case, homes: &Homes) -> (Vec<Failure>, Vec<String>) {
+/// Runs something on a clock that jumps to the next timer when nothing else can happen.
+pub(crate) fn in_virtual_time<T>(play: impl Future<Output = T>) -> Result<T, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    match runtime {
-        Ok(runtime) => runtime.block_on(case::perform(stage, case, homes)),
-        Err(error) => (vec![Failure::problem(format!("a runtime cannot be started: {error}"))], Vec::new()),
+    runtime
+        .map(|runtime| runtime.block_on(play))
+        .map_err(|error| format!("a runtime cannot be started: {error}"))
+}
+
+/// What the tests of a file that run its workflow stand on.
+pub(crate) fn stage(file: &File) -> Result<Box<Stage>, String> {
+    match Setting::read(file) {
+        Setting::Ready { stage, .. } => Ok(stage),
+        Setting::Refused { rendered, .. } => Err(format!("the workflow is refused: {rendered}")),
+        Setting::Unreadable(why) => Err(why),
     }
 }
 

@@ -19,10 +19,14 @@ use runtime::ports::Agents;
 use runtime::ports::Call;
 use runtime::ports::CallError;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::file::Answer;
 use crate::file::Reply;
 use crate::file::Stub;
+use crate::rehearsal::Called;
+use crate::rehearsal::Noted;
+use crate::rehearsal::Notes;
 
 /// A call that was made.
 #[derive(Clone, Debug)]
@@ -45,6 +49,7 @@ pub(crate) struct Stubs {
 struct Shared {
     state: Mutex<State>,
     order: BranchOrder,
+    notes: Option<Notes>,
 }
 
 #[derive(Default)]
@@ -52,6 +57,9 @@ struct State {
     stubs: BTreeMap<Arc<str>, Given>,
     made: Vec<Made>,
     problems: Vec<String>,
+    /// What each attempt was answered. When it is performed again, because its worker died, it gets the same answer at the
+    /// time it would have had it: the agent knows the key.
+    answered: BTreeMap<Attempt, Option<Ready>>,
     /// Calls of this instant, not answered yet.
     waiting: Vec<Waiting>,
 }
@@ -62,10 +70,23 @@ struct Given {
     calls: usize,
 }
 
+/// An answer, and when it is there.
+#[derive(Clone)]
+struct Ready {
+    answer: Answer,
+    at: Instant,
+}
+
+/// An attempt, by its idempotency key and number.
+type Attempt = (Arc<str>, u32);
+
 struct Waiting {
+    attempt: Attempt,
+    /// It is performed again.
+    again: bool,
     place: Vec<Place>,
     made: Made,
-    answer: oneshot::Sender<Option<Answer>>,
+    answer: oneshot::Sender<Option<Ready>>,
 }
 
 /// Where a call stands among those of the same instant: the branch's or item's index on each level.
@@ -77,11 +98,13 @@ impl Stubs {
         workflow: &Workflow,
         defined: BTreeMap<Arc<str>, Arc<Agent>>,
         others: Arc<dyn Agents>,
+        notes: Option<Notes>,
     ) -> Self {
         let stubs =
             stubs.iter().map(|(name, stub)| (name.clone(), Given { stub: stub.clone(), calls: 0 })).collect();
         let state = Mutex::new(State { stubs, ..State::default() });
-        Self { shared: Arc::new(Shared { state, order: BranchOrder::of(workflow) }), defined, others }
+        let order = BranchOrder::of(workflow);
+        Self { shared: Arc::new(Shared { state, order, notes }), defined, others }
     }
 
     /// The calls made, in order; those of one instant in branch or item order.
@@ -98,10 +121,16 @@ impl Stubs {
     ///
     /// All calls of one virtual instant are collected before the first is answered, and counted in branch or item
     /// order, so that a list of answers means the same however tasks are scheduled.
-    async fn answer(&self, agent: &Arc<str>, call: &Call) -> Option<Answer> {
+    async fn answer(&self, agent: &Arc<str>, call: &Call) -> Option<Ready> {
         let (send, receive) = oneshot::channel();
         let made = Made { agent: agent.clone(), request: self.as_given(agent, &call.request) };
-        let waiting = Waiting { place: self.shared.order.place(&call.scope), made, answer: send };
+        let waiting = Waiting {
+            attempt: (call.idempotency_key.clone(), call.attempt),
+            again: call.epoch > 1,
+            place: self.shared.order.place(&call.scope),
+            made,
+            answer: send,
+        };
         let first = {
             let mut state = self.shared.state.lock();
             state.waiting.push(waiting);
@@ -135,16 +164,16 @@ impl Stubs {
         self.shared.state.lock().problems.push(problem);
     }
 
-    async fn perform_stub(&self, agent: &Arc<str>, call: &Call, answer: Answer) -> Result<Value, CallError> {
+    async fn perform_stub(&self, agent: &Arc<str>, call: &Call, ready: Ready) -> Result<Value, CallError> {
         let defined = self.defined.get(agent);
         if let Some(defined) = defined {
             let input = agents::request::input(&call.request, defined.input_schema.as_ref());
             agents::request::check(agent, &input, defined.input_schema.as_ref())?;
         }
-        if answer.after.0 > 0 {
-            tokio::time::sleep(Duration::from_millis(answer.after.0)).await;
+        if ready.at > Instant::now() {
+            tokio::time::sleep_until(ready.at).await;
         }
-        match answer.what {
+        match ready.answer.what {
             Reply::Output(output) => {
                 let schema = defined.and_then(|agent| agent.output_schema.as_ref());
                 // An action's output is given as it is; only an agent's may be text.
@@ -173,8 +202,11 @@ impl Agents for Stubs {
             Action::Lambda => "lambda.invoke".into(),
             Action::Log => "log".into(),
         };
-        if let Some(answer) = self.answer(&name, &call).await {
-            return self.perform_stub(&name, &call, answer).await;
+        if let Some(notes) = &self.shared.notes {
+            notes.lock().push(Noted::Called(called(&name, &call)));
+        }
+        if let Some(ready) = self.answer(&name, &call).await {
+            return self.perform_stub(&name, &call, ready).await;
         }
         if self.shared.state.lock().stubs.contains_key(&name) {
             let message = format!("`{name}` is called more often than the test has answers for it");
@@ -204,6 +236,20 @@ impl Agents for Stubs {
     }
 }
 
+fn called(agent: &Arc<str>, call: &Call) -> Called {
+    Called {
+        agent: agent.clone(),
+        run: call.run.clone(),
+        scope: call.scope.clone(),
+        step: call.step.clone(),
+        state: call.state.clone(),
+        attempt: call.attempt,
+        epoch: call.epoch,
+        key: call.idempotency_key.clone(),
+        request: call.request.clone(),
+    }
+}
+
 /// Of the type that is not tried again.
 fn not_foreseen(message: String) -> CallError {
     CallError { error: Error::new(error_type::VALIDATION, message), definite: true, retry_after: None }
@@ -214,13 +260,20 @@ impl Shared {
         let mut state = self.state.lock();
         let mut waiting = std::mem::take(&mut state.waiting);
         waiting.sort_by(|a, b| a.place.cmp(&b.place));
-        for Waiting { made, answer, .. } in waiting {
+        for Waiting { attempt, again, made, answer, .. } in waiting {
+            if again && let Some(given) = state.answered.get(&attempt) {
+                let _ = answer.send(given.clone());
+                continue;
+            }
             let given = state.stubs.get_mut(&made.agent).and_then(|given| {
                 let index = if given.stub.always { 0 } else { given.calls };
                 given.calls += 1;
-                given.stub.answers.get(index).cloned()
+                let answer = given.stub.answers.get(index).cloned()?;
+                let at = Instant::now() + Duration::from_millis(answer.after.0);
+                Some(Ready { answer, at })
             });
             state.made.push(made);
+            state.answered.insert(attempt, given.clone());
             let _ = answer.send(given);
         }
     }

@@ -21,6 +21,9 @@ use runtime::ports::StoreError;
 use runtime::ports::WaiterRow;
 use tokio::sync::mpsc;
 
+use crate::rehearsal::Noted;
+use crate::rehearsal::Notes;
+
 /// The ports of the home that tests run in: each test gets its own.
 #[derive(Clone)]
 pub struct Home {
@@ -52,6 +55,7 @@ pub(crate) struct Appended {
 pub(crate) struct Watched {
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) appended: mpsc::UnboundedSender<Appended>,
+    pub(crate) notes: Option<Notes>,
 }
 
 #[async_trait]
@@ -75,6 +79,9 @@ impl Journal for Watched {
         extras: Vec<Extra>,
     ) -> Result<(), AppendError> {
         self.journal.append(scope, record, extras).await?;
+        if let Some(notes) = &self.notes {
+            notes.lock().push(Noted::Appended(scope.clone(), record.clone()));
+        }
         // Nobody listens any more once the test has seen enough.
         let _ = self.appended.send(Appended { scope: scope.clone(), record: record.clone() });
         Ok(())

@@ -8,15 +8,23 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use engine::Encoded;
+use engine::Error;
 use engine::RunId;
 use engine::ScopeKey;
 use engine::ScopePath;
+use engine::error_type;
+use expression::Value;
 use jiff::Timestamp;
+use tokio::sync::watch;
 
+use crate::ports::Agents;
 use crate::ports::AppendError;
 use crate::ports::ApprovalFilter;
 use crate::ports::ApprovalRow;
+use crate::ports::Call;
+use crate::ports::CallError;
 use crate::ports::Catalog;
+use crate::ports::Clock;
 use crate::ports::Definition;
 use crate::ports::DefinitionKind;
 use crate::ports::Delivery;
@@ -69,12 +77,14 @@ type Rule = dyn Fn(u64, &'static str) -> Fault + Send + Sync;
 struct Plan {
     calls: AtomicU64,
     rule: Box<Rule>,
+    dead: watch::Sender<bool>,
 }
 
 impl<P: ?Sized> Faulty<P> {
     /// This port under this rule.
     pub fn new(port: Arc<P>, rule: impl Fn(u64, &'static str) -> Fault + Send + Sync + 'static) -> Self {
-        Self { plan: Arc::new(Plan { calls: AtomicU64::new(0), rule: Box::new(rule) }), port }
+        let plan = Plan { calls: AtomicU64::new(0), rule: Box::new(rule), dead: watch::Sender::new(false) };
+        Self { plan: Arc::new(plan), port }
     }
 
     /// Another port under the same rule and count.
@@ -87,12 +97,31 @@ impl<P: ?Sized> Faulty<P> {
         self.plan.calls.load(Ordering::SeqCst)
     }
 
+    /// Waits until the process is dead: a call was its last, and none that is made from then on returns.
+    pub fn death(&self) -> impl Future<Output = ()> + Send + use<P> {
+        let mut dead = self.plan.dead.subscribe();
+        async move {
+            // It cannot die any more when nobody is left to make a call.
+            if dead.wait_for(|dead| *dead).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    async fn die<T>(&self) -> T {
+        self.plan.dead.send_replace(true);
+        std::future::pending().await
+    }
+
     async fn call<T, E>(
         &self,
         name: &'static str,
         call: impl Future<Output = Result<T, E>> + Send,
         failed: impl Fn(StoreError) -> E + Send,
     ) -> Result<T, E> {
+        if *self.plan.dead.borrow() {
+            return std::future::pending().await;
+        }
         let number = self.plan.calls.fetch_add(1, Ordering::SeqCst);
         match (self.plan.rule)(number, name) {
             Fault::None => call.await,
@@ -107,19 +136,21 @@ impl<P: ?Sized> Faulty<P> {
                 tokio::time::sleep(time).await;
                 answer
             }
-            Fault::DieBefore => std::future::pending().await,
+            Fault::DieBefore => self.die().await,
             Fault::DieAfter => {
                 let _ = call.await;
-                std::future::pending().await
+                self.die().await
             }
         }
     }
 }
 
+/// The code of every error that is injected.
+pub const INJECTED: &str = "INJECTED";
 const LOST: &str = "INJECTED_LOSS";
 
 fn error(kind: StoreErrorKind, name: &str) -> StoreError {
-    StoreError { kind, code: "INJECTED", message: format!("a fault was injected into `{name}`") }
+    StoreError { kind, code: INJECTED, message: format!("a fault was injected into `{name}`") }
 }
 
 #[async_trait]
@@ -281,5 +312,35 @@ impl<P: Doorbell + ?Sized> Doorbell for Faulty<P> {
 
     async fn retry(&self, delivery: Delivery, after: Duration) -> Result<(), StoreError> {
         self.call("retry", self.port.retry(delivery, after), |error| error).await
+    }
+}
+
+/// An error that is injected here is never the agent's own: nobody knows what became of the call.
+#[async_trait]
+impl<P: Agents + ?Sized> Agents for Faulty<P> {
+    async fn perform(&self, call: Call) -> Result<Value, CallError> {
+        let failed = |error: StoreError| CallError {
+            error: Error::new(error_type::AGENT_ERROR, error.to_string()),
+            definite: false,
+            retry_after: None,
+        };
+        self.call("perform", self.port.perform(call), failed).await
+    }
+}
+
+/// Only a sleep is a call: what the time is can always be told.
+#[async_trait]
+impl<P: Clock + ?Sized> Clock for Faulty<P> {
+    fn now(&self) -> Timestamp {
+        self.port.now()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        let sleep = async {
+            self.port.sleep(duration).await;
+            Ok::<(), StoreError>(())
+        };
+        // It either takes its time or, where that is the fault, none.
+        let _ = self.call("sleep", sleep, |error| error).await;
     }
 }

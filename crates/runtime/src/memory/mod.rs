@@ -11,5 +11,6 @@ pub use clock::SeededIds;
 pub use doorbell::Doorbell;
 pub use fault::Fault;
 pub use fault::Faulty;
+pub use fault::INJECTED;
 pub use store::Store;
 pub use virtual_clock::VirtualClock;
