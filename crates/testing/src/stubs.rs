@@ -57,8 +57,8 @@ struct State {
     stubs: BTreeMap<Arc<str>, Given>,
     made: Vec<Made>,
     problems: Vec<String>,
-    /// What each attempt was answered. When it is performed again, because its worker died, it gets the same answer at the
-    /// time it would have had it: the agent knows the key.
+    /// What each attempt was answered. In a rehearsal, one that is performed again because its worker died gets the same
+    /// answer, at the time it would have had it: the agent knows the key.
     answered: BTreeMap<Attempt, Option<Ready>>,
     /// Calls of this instant, not answered yet.
     waiting: Vec<Waiting>,
@@ -261,7 +261,10 @@ impl Shared {
         let mut waiting = std::mem::take(&mut state.waiting);
         waiting.sort_by(|a, b| a.place.cmp(&b.place));
         for Waiting { attempt, again, made, answer, .. } in waiting {
-            if again && let Some(given) = state.answered.get(&attempt) {
+            if again
+                && self.notes.is_some()
+                && let Some(given) = state.answered.get(&attempt)
+            {
                 let _ = answer.send(given.clone());
                 continue;
             }
