@@ -37,6 +37,7 @@ use crate::plan;
 use crate::plan::Fault;
 use crate::plan::Hit;
 use crate::plan::Plan;
+use crate::process::OFFSET;
 use crate::trace::Line;
 use crate::world::Watch;
 use crate::world::World;
@@ -173,9 +174,13 @@ fn workflows(plan: &Plan) -> Vec<Arc<Workflow>> {
 
 /// What the world of a plan allows.
 fn options(plan: &Plan) -> invariants::Options {
+    let jumps = plan.blows.iter().map(|blow| match blow.what {
+        Hit::Jump(millis) => millis.unsigned_abs(),
+        _ => 0,
+    });
     invariants::Options {
         exclusive: plan.home == plan::Home::Embedded,
-        clocks_jump: plan.blows.iter().any(|blow| matches!(blow.what, Hit::Jump(_))),
+        skew: Duration::from_millis(2 * OFFSET.unsigned_abs() + 2 * jumps.sum::<u64>()),
         invocations_end: matches!(plan.home, plan::Home::Serverless { .. }),
         ..invariants::Options::default()
     }

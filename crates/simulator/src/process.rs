@@ -24,6 +24,9 @@ use crate::queue::Queues;
 use crate::world::World;
 use crate::world::mix;
 
+/// By so many milliseconds a process's clock may be off.
+pub(crate) const OFFSET: i64 = 2000;
+
 /// What becomes of a process.
 pub struct Life {
     pub(crate) id: ProcessId,
@@ -114,7 +117,7 @@ impl Process {
         let id = world.next_process();
         let mut rng = world.rng("clock", id.0);
         // Half of the clocks are right; the others are off by up to two seconds.
-        let offset = if world.is_calm() || rng.bool() { 0 } else { rng.i64(-2000..=2000) };
+        let offset = if world.is_calm() || rng.bool() { 0 } else { rng.i64(-OFFSET..=OFFSET) };
         let life = Arc::new(Life::new(id, offset));
         let port = Arc::new(Port { world: world.clone(), life: life.clone() });
         let bells = match bell {
