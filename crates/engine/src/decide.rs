@@ -368,6 +368,7 @@ impl<'a> Decider<'a> {
                 .collect(),
             _ => return,
         };
+        let news = each_once(news);
         if !news.is_empty() {
             self.push(Event::ChildrenEnded { fork: seq, ended: news });
         }
@@ -438,4 +439,17 @@ impl<'a> Decider<'a> {
             None => error.with_code(code::STATE_TIMED_OUT),
         }
     }
+}
+
+/// A child that several saw end is told of once; as it ended last, should it have been redriven in between.
+fn each_once(ended: Vec<ChildEnded>) -> Vec<ChildEnded> {
+    let mut once: Vec<ChildEnded> = Vec::with_capacity(ended.len());
+    for child in ended {
+        match once.iter_mut().find(|known| known.index == child.index) {
+            None => once.push(child),
+            Some(known) if known.seq < child.seq => *known = child,
+            Some(_) => {}
+        }
+    }
+    once
 }

@@ -737,3 +737,31 @@ states:
     assert!(world.events("/").iter().any(|event| matches!(event, Event::ChildrenReleased {})));
     assert_eq!((world.root().activity(), world.root().due()), (Activity::Fork, None));
 }
+
+/// Two workers may hand in the same end at once: the journal has it once.
+#[test]
+fn an_end_that_is_told_twice_counts_once() {
+    let mut world = World::new(
+        "
+id: both
+states:
+  - {id: both, type: parallel, branches: [{name: a, agent: x}, {name: b, agent: y}]}
+",
+        |_| None,
+    );
+    world.start(json("{}"));
+    let fork = match &world.events("/both#1/a")[0] {
+        Event::ScopeStarted(started) => started.fork,
+        other => panic!("{other:?}"),
+    };
+    let end = |seq| {
+        let outcome = Outcome::Completed { output: json("1") };
+        ChildEnded { index: 0, seq, outcome }
+    };
+    world.give(&ScopePath::root(), Stimulus::ChildrenEnded { fork, ended: vec![end(2), end(2)] });
+    let ended = world.events("/").into_iter().find_map(|event| match event {
+        Event::ChildrenEnded { ended, .. } => Some(ended.len()),
+        _ => None,
+    });
+    assert_eq!(ended, Some(1));
+}
