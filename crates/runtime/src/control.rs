@@ -214,6 +214,14 @@ impl Runtime {
         }
     }
 
+    /// Whether a signal of this name stands in the run's inbox behind the one with this number.
+    pub(crate) async fn is_sent(&self, run: &RunId, name: &str, received: u64) -> Result<bool, Error> {
+        let inbox = self.inbox(run).await?;
+        let sent = inbox.next(name, received).is_some();
+        self.core.inboxes.put(inbox);
+        Ok(sent)
+    }
+
     /// What stands in the inbox for a scope that waits for a signal.
     pub(crate) async fn signals(&self, head: &Head) -> Result<Option<Stimulus>, Error> {
         let Some((name, received)) = head.scope.awaited_signal() else { return Ok(None) };

@@ -24,7 +24,7 @@ use crate::runtime::later;
 
 /// When the sweeper looks after a record whose writer holds no doorbell.
 pub(crate) const DOORLESS: Duration = Duration::from_mins(1);
-/// When the sweeper looks after a fork or a child run.
+/// When the sweeper looks after a fork or a child run, and where a signal may be lost or has come.
 pub(crate) const FORKED: Duration = Duration::from_mins(5);
 
 /// What a scope was before a decision, as far as its rows are concerned.
@@ -79,11 +79,16 @@ pub(crate) fn extras(
     let asked = events.iter().any(|event| matches!(event, Event::SubworkflowRequested { .. }));
     let due = scope.due();
     let over = activity == Activity::Ended;
+    // What it waits for may have been sent already, or has just come, long before the time of its entry if it has one at all:
+    // should its doorbell be lost, somebody must look sooner.
+    let awaits = activity == Activity::Signal
+        && events.iter().any(|event| matches!(event, Event::SignalAwaited { .. }));
+    let received = !parks(activity) && before.signal.is_some();
     let when = if over {
         None
     } else if doorless {
         Some(later(now, DOORLESS))
-    } else if forked || asked {
+    } else if forked || asked || awaits || received {
         Some(later(now, FORKED))
     } else if parks(activity) && (due != before.due || !parks(before.activity)) {
         due

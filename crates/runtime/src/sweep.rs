@@ -150,11 +150,23 @@ impl Runtime {
         if row.scope.path == ScopePath::inbox() {
             return Ok(Verdict::Inbox);
         }
-        let verdict = self.look(&row.scope, |head| verdict(head, row, self.now())).await?;
-        match verdict {
+        let found = self
+            .look(&row.scope, |head| {
+                let awaited = head.scope.awaited_signal().filter(|_| !head.scope.is_paused());
+                let awaited = awaited.map(|(name, received)| (name.clone(), received));
+                (verdict(head, row, self.now()), awaited, head.scope.due())
+            })
+            .await?;
+        match found {
             None => Ok(Verdict::Remove),
-            Some(None) => self.judge_claim(row).await,
-            Some(Some(verdict)) => Ok(verdict),
+            Some((None, ..)) => self.judge_claim(row).await,
+            // It was sent, and whoever was to hear of it has not.
+            Some((Some(_), Some((name, received)), due))
+                if self.is_sent(&row.scope.run, &name, received).await? =>
+            {
+                Ok(Verdict::Ring { queue: Queue::Resume, after: Duration::ZERO, vain: true, due })
+            }
+            Some((Some(verdict), ..)) => Ok(verdict),
         }
     }
 
@@ -203,9 +215,7 @@ impl Runtime {
             Verdict::Remove => (None, 0),
             Verdict::Move(to) => (Some(to), 0),
             Verdict::Inbox => {
-                for name in self.sent(&row.scope.run).await? {
-                    self.ring_waiters(&row.scope.run, &name).await?;
-                }
+                self.ring_all_waiters(&row.scope.run).await?;
                 (None, 0)
             }
             Verdict::Ring { queue, after, vain, due } => {
@@ -222,6 +232,19 @@ impl Runtime {
         };
         swept.removed += usize::from(to.is_none());
         moves.push(DueMove { row, to, visits });
+        Ok(())
+    }
+
+    /// Rings for whoever waits for a signal that was sent. That may be lost too: each has an entry of its own from then on.
+    async fn ring_all_waiters(&self, run: &RunId) -> Result<(), Error> {
+        for name in self.sent(run).await? {
+            for waiter in self.core.ports.journal.waiters(run, &name).await? {
+                let seq = self.look(&waiter.scope, |head| head.scope.seq()).await?.unwrap_or_default();
+                let again = later(self.now(), AGAIN);
+                self.core.ports.catalog.ensure_due(&waiter.scope, again, seq).await?;
+            }
+            self.ring_waiters(run, &name).await?;
+        }
         Ok(())
     }
 

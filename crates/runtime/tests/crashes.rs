@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -408,6 +409,76 @@ async fn an_answer_outlasts_a_conflict_and_a_store_that_fails() {
     all_end_well(&world, &first, "a store that fails").await;
     assert_eq!(world.agents.calls().len(), 1);
     first.shut_down().await;
+}
+
+/// A scope that waits for a signal has no entry, or a late one. What the signal led to, and what was sent before it was waited
+/// for, is found all the same when its worker dies and its doorbells are lost.
+#[tokio::test(start_paused = true)]
+async fn a_signal_is_not_forgotten_with_its_doorbell() {
+    let source = |first: &str, limit: &str| {
+        format!(
+            "id: w\nstates:\n{first}  - {{id: s, type: signal, signal: go{limit}, next: z}}\n  \
+             - {{id: z, type: agent, agent: x, task: 'sleep 10s'}}\n"
+        )
+    };
+    let slow = "  - {id: a, type: agent, agent: x, task: 'sleep 5m', next: s}\n";
+    let signal = || SignalRequest { id: None, name: "go".into(), payload: Value::object(), by: None };
+    for limit in ["", ", timeoutSeconds: 864000"] {
+        // It came, and its worker dies while it performs what follows.
+        let world = World::new();
+        let first = world.peer().sweeping();
+        first.register(&source("", limit)).await;
+        let run = first.start("w").await;
+        tokio::time::sleep(Duration::from_mins(20)).await;
+        first.runtime.signal(&run, signal()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        first.kill().await;
+        let second = world.peer().sweeping();
+        let view = second.runtime.wait(&run, Duration::from_mins(15)).await.unwrap();
+        assert!(view.is_some(), "after it came{limit}");
+        second.shut_down().await;
+
+        // It was sent long before, and the worker dies as soon as it waits for it.
+        let world = World::new();
+        let appends = AtomicU64::new(0);
+        let rule = move |_, name: &'static str| match name {
+            "append" if appends.fetch_add(1, Ordering::SeqCst) == 3 => Fault::DieAfter,
+            _ => Fault::None,
+        };
+        let (first, _) = faulty(&world, world.options(false), rule);
+        first.register(&source(slow, limit)).await;
+        let first = first.sweeping();
+        let run = first.start("w").await;
+        first.runtime.signal(&run, signal()).await.unwrap();
+        tokio::time::sleep(Duration::from_mins(6)).await;
+        assert_eq!(world.records(&run, "/").await, 3, "it waits");
+        first.kill().await;
+        let second = world.peer().sweeping();
+        let view = second.runtime.wait(&run, Duration::from_mins(15)).await.unwrap();
+        assert!(view.is_some(), "sent before{limit}");
+        second.shut_down().await;
+
+        // It is sent, and whoever was to ring for it dies; the sweeper's own doorbell is lost too.
+        let world = World::new();
+        let registrar = world.peer();
+        registrar.register(&source("", limit)).await;
+        let registrar = registrar.sweeping();
+        let run = registrar.start("w").await;
+        tokio::time::sleep(Duration::from_mins(20)).await;
+        registrar.kill().await;
+        world.peer().runtime.signal(&run, signal()).await.unwrap();
+        let (deaf, _) = faulty(&world, world.options(false), |_, name| match name {
+            "ring" => Fault::Lose,
+            _ => Fault::None,
+        });
+        let deaf = deaf.sweeping();
+        tokio::time::sleep(Duration::from_mins(5)).await;
+        deaf.kill().await;
+        let second = world.peer().sweeping();
+        let view = second.runtime.wait(&run, Duration::from_mins(15)).await.unwrap();
+        assert!(view.is_some(), "rung in vain{limit}");
+        second.shut_down().await;
+    }
 }
 
 /// States that perform nothing may follow each other for long: whoever is to stop stops, and others have their turn.
