@@ -24,10 +24,8 @@ impl Agents for Port {
         self.life.moves().await;
         let scope = ScopeKey::new(call.run.clone(), call.scope.clone());
         let turn = self.world.turn(Some(&self.life), "perform", About::Scope(&scope), Nature::Perform);
-        match turn.fault {
-            Some(Mischief::DieBefore) => return self.die().await,
-            Some(Mischief::StallBefore(millis)) => self.pause(Pause::Sleep(millis)).await,
-            _ => {}
+        if let Some(Mischief::DieBefore) = turn.fault {
+            return self.die().await;
         }
         let behaviour = flow::behaviour(&call);
         let number = self.world.called(&self.life, |number| What::Called {
@@ -42,6 +40,9 @@ impl Agents for Port {
             request: call.request,
         });
         let open = Open { port: self, number };
+        if let Some(Mischief::StallBefore(millis)) = turn.fault {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+        }
         if !behaviour.takes.is_zero() {
             tokio::time::sleep(behaviour.takes).await;
         }
