@@ -224,6 +224,7 @@ impl Scope {
         self.flow = base.flow.clone();
         self.iteration.clone_from(&base.iteration);
         self.signals.clone_from(&base.signals);
+        self.caught.clone_from(&base.caught);
         self.control.parent = started.clocks;
         if let Some(item_name) = &base.item_name {
             if self.flow.value.as_object().is_none() {

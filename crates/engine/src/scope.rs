@@ -54,6 +54,9 @@ pub struct Scope {
     pub(crate) wrote: bool,
     pub(crate) flow: Flow,
     pub(crate) iteration: Vec<(Arc<str>, Value)>,
+    /// What a `catch` around the fork that made it caught.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) caught: Option<Error>,
     pub(crate) visits: BTreeMap<Arc<str>, u32>,
     /// The lists of states entered, the innermost last; the first is the scope's own.
     pub(crate) frames: Vec<Frame>,
@@ -249,6 +252,9 @@ pub struct ForkContext {
     pub(crate) item_name: Option<Arc<str>>,
     pub(crate) total: u32,
     pub(crate) signals: BTreeMap<Arc<str>, u64>,
+    /// What a `catch` around the fork caught.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) caught: Option<Error>,
 }
 
 /// What a scope is doing, as its head says.
@@ -444,6 +450,7 @@ impl Scope {
             wrote: false,
             flow: Flow { value: Value::Null, from: None },
             iteration: Vec::new(),
+            caught: None,
             visits: BTreeMap::new(),
             frames: Vec::new(),
             signals: BTreeMap::new(),
@@ -681,6 +688,7 @@ impl Scope {
             item_name,
             total: view.fork.children,
             signals: self.signals.clone(),
+            caught: self.caught().cloned(),
         })
     }
 
@@ -714,9 +722,9 @@ impl Scope {
         self.visits.get(state).copied().unwrap_or_default()
     }
 
-    /// What a `catch` around the current place caught, the innermost first.
+    /// What the innermost `catch` around the current place caught, also one around the fork that made this scope.
     pub(crate) fn caught(&self) -> Option<&Error> {
-        self.frames.iter().rev().find_map(|frame| frame.error.as_ref())
+        self.frames.iter().rev().find_map(|frame| frame.error.as_ref()).or(self.caught.as_ref())
     }
 
     /// Whether children of it may still be live.
