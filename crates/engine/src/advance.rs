@@ -322,8 +322,9 @@ fn writes(
             Unevaluated::Failed(Error::new(error_type::EXPRESSION, message).with_code(code::WRITE_FAILED))
         })?;
     }
-    let mut evaluator =
-        Evaluator::new(decider.scope, decider.workflow, decider.env, decider.now()).over(context);
+    // However long it took: an expression's time is that at which its state was entered.
+    let entered = decider.scope.top().map_or_else(|| decider.now(), |frame| frame.entered);
+    let mut evaluator = Evaluator::new(decider.scope, decider.workflow, decider.env, entered).over(context);
     let mut writes = Vec::with_capacity(state.output.len());
     for (key, value) in &state.output {
         let value = match value {

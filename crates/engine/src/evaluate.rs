@@ -29,6 +29,8 @@ use crate::Trigger;
 use crate::code;
 use crate::error_type;
 use crate::fold::error_value;
+use crate::scope::Flow;
+use crate::scope::Phase;
 
 /// Why there is no value.
 pub(crate) enum Unevaluated {
@@ -79,7 +81,16 @@ impl<'a> Evaluator<'a> {
         self
     }
 
+    /// What flowed into the state; the blocks inside of it have flows of their own.
+    fn flow(&self) -> &Flow {
+        match self.scope.top().map(|frame| &frame.phase) {
+            Some(Phase::Inside(inside)) => &inside.input,
+            _ => &self.scope.flow,
+        }
+    }
+
     fn environment(&self) -> Environment<'_> {
+        let flow = self.flow();
         let names = &self.workflow.names;
         let context = self.context.as_ref().unwrap_or(&self.scope.context);
         let caught = self.scope.caught();
@@ -88,13 +99,13 @@ impl<'a> Evaluator<'a> {
             Some(Trigger::Schedule { tick, .. }) => Some(tick.to_string()),
             _ => None,
         });
-        let input_mark = match (&self.input, &self.scope.flow.from) {
+        let input_mark = match (&self.input, &flow.from) {
             (None, Some(state)) => names.result_of(state),
             _ => Mark::default(),
         };
         Environment {
             context,
-            input: self.input.as_ref().unwrap_or(&self.scope.flow.value),
+            input: self.input.as_ref().unwrap_or(&flow.value),
             input_mark,
             iteration: &self.scope.iteration,
             data: self.data.clone(),

@@ -141,8 +141,9 @@ impl<'a> Interpreter<'a> {
 
     fn repeat(&mut self, line: &mut Line, stay: &Stay<'a>, repeat: &'a While) -> Go<Option<StateId>> {
         let (mut count, mut last) = (0_u64, Value::Null);
+        let mut view = stay.view.clone();
         loop {
-            let goes_on = self.condition(line, &stay.view, &repeat.condition);
+            let goes_on = self.condition(line, &view, &repeat.condition);
             if !self.or_fail(line, stay, goes_on)? {
                 let output: Object = [("count", Value::from(count)), ("last", last)].into_iter().collect();
                 return self.complete(line, stay, Some(output.into()), stay.state.next);
@@ -153,6 +154,10 @@ impl<'a> Interpreter<'a> {
             self.step(line, Moment::Block(Role::While))?;
             count += 1;
             last = self.block(line, stay.view.input.clone(), &repeat.block)?;
+            // The condition is about the round that it lets begin, and so is its time.
+            if let Some(at) = self.oracle.time(&line.place) {
+                view.at = at;
+            }
         }
     }
 
