@@ -270,6 +270,10 @@ pub(crate) fn complete_to(decider: &mut Decider<'_>, output: Option<Value>, next
         Some(Phase::Done { output: Some(output) }) => Some(output),
         _ => None,
     };
+    // What passes its input on has no output of its own; where something is to be made of one, that is what it passes on.
+    let passed = (output.is_none() && known.is_none() && writes_something(state))
+        .then(|| decider.scope.flow.value.clone());
+    let output = output.or(passed);
     let result = output.as_ref().or(known);
     let event = match writes(decider, state, result) {
         Ok(writes) => {
@@ -284,6 +288,10 @@ pub(crate) fn complete_to(decider: &mut Decider<'_>, output: Option<Value>, next
     };
     decider.push(event);
     None
+}
+
+fn writes_something(state: &model::State) -> bool {
+    state.result_path.is_some() || !state.output.is_empty()
 }
 
 /// Checks that the output can be written where it should, and renders the `output` mapping.

@@ -276,6 +276,9 @@ impl<'a> Interpreter<'a> {
         next: Option<StateId>,
     ) -> Go<Option<StateId>> {
         let state = stay.state;
+        // What passes its input on has that for a result, where something is to be made of one.
+        let writes = state.result_path.is_some() || !state.output.is_empty();
+        let output = output.or_else(|| writes.then(|| stay.view.input.value.clone()));
         let Some(output) = output else {
             let moment = Moment::Completed { output: None, writes: Vec::new(), next: self.address(next) };
             self.step(line, moment)?;
