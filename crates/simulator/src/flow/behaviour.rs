@@ -92,7 +92,7 @@ fn told(call: &Call) -> Value {
     if let Some(input) = call.request.get("input") {
         let text = input.to_string();
         if text.len() <= SHOWN {
-            output.insert("input", input.clone());
+            output.insert("given", input.clone());
         }
     }
     Value::from(output)

@@ -205,6 +205,10 @@ impl Cues {
                 self.add(dice.time_or(50, 5 * MINUTE, 4 * HOUR), Act::Redrive);
             }
         }
+        let last = |act: Act| self.list.iter().filter(|cue| cue.act == act).map(|cue| cue.after).max();
+        if let (Some(_), Some(redriven)) = (last(Act::Pause), last(Act::Redrive)) {
+            self.add(redriven + 1 + dice.time(MINUTE), Act::Resume);
+        }
         if dice.chance(15) {
             self.add(dice.time(5 * MINUTE), Act::StartAgain);
         }

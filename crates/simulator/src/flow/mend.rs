@@ -28,12 +28,13 @@ pub(super) fn mend(mut flow: Flow) -> Option<Flow> {
     if !called.is_empty() {
         return None;
     }
-    // A pause that nobody ends would be waited on for ever.
-    let last_resume = flow.cues.iter().rposition(|cue| cue.act == Act::Resume);
+    // A pause that nobody ends would be waited on for ever; one that a cancel overtook is there again after a redrive.
+    let last = |act: &Act| flow.cues.iter().rposition(|cue| cue.act == *act);
+    let resumed = last(&Act::Resume).filter(|resumed| last(&Act::Redrive) < Some(*resumed));
     let mut index = 0;
     flow.cues.retain(|cue| {
         index += 1;
-        cue.act != Act::Pause || last_resume.is_some_and(|last| index <= last)
+        cue.act != Act::Pause || resumed.is_some_and(|resumed| index <= resumed)
     });
     Some(flow)
 }

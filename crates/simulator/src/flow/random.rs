@@ -86,7 +86,7 @@ pub(super) fn flow(rng: &mut fastrand::Rng, size: u32) -> Flow {
     // What the generator leaves is whole but for what nothing leads to.
     let mut flow = mend(drawn.clone()).unwrap_or(drawn);
     flow.cues = cues::cues(&mut dice, &flow);
-    flow
+    mend(flow.clone()).unwrap_or(flow)
 }
 
 fn definition(
@@ -432,18 +432,20 @@ impl Maker<'_> {
     }
 
     fn inject(&mut self) -> (Kind, Option<Shape>) {
-        let key = self.dice.pick(&["a", "b", "c", "d"]);
-        let (value, shape) = self.data.value(&mut self.dice);
-        self.data.root(key, shape);
-        let mut data = serde_json::json!({ key: value });
-        if self.dice.chance(25)
-            && let Some(object) = data.as_object_mut()
-        {
-            let (value, shape) = self.data.value(&mut self.dice);
-            object.insert("list".to_owned(), value);
-            self.data.root("list", shape);
+        let mut data = serde_json::Map::new();
+        let mut written = Vec::new();
+        for (key, percent) in [(self.dice.pick(&["a", "b", "c", "d"]), 100), ("list", 25)] {
+            if self.dice.chance(percent) {
+                let (value, shape) = self.data.value(&mut self.dice);
+                data.insert(key.to_owned(), value);
+                written.push((key, shape));
+            }
         }
-        (Kind::Inject { data }, Some(Shape::Any))
+        // None of them sees the others.
+        for (key, shape) in written {
+            self.data.root(key, shape);
+        }
+        (Kind::Inject { data: data.into() }, Some(Shape::Any))
     }
 
     fn transform(&mut self) -> (Kind, Option<Shape>) {
@@ -477,7 +479,7 @@ impl Maker<'_> {
     fn wait(&mut self) -> Kind {
         let duration = match self.dice.below(12) {
             0 => format!("{{{{ {} % 60 }}}}", self.data.int(&mut self.dice)),
-            1 => "{{ str(n) }}s".to_owned(),
+            1 => "{{ str(n % 60) }}s".to_owned(),
             2 => {
                 let time =
                     self.dice.pick(&["12:00", "09:01", "2026-01-31T09:00:30Z", "2020-01-01T00:00:00Z"]);
@@ -698,7 +700,7 @@ impl Maker<'_> {
                 "n": format!("{{{{ {} }}}}", self.data.int(&mut self.dice)),
                 "flag": self.dice.chance(50),
                 "text": format!("{{{{ {} }}}}", self.data.text(&mut self.dice)),
-                "items": self.data.list(&mut self.dice),
+                "items": format!("{{{{ {} }}}}", self.data.ints(&mut self.dice)),
                 "words": ["a"],
             })
         });
