@@ -87,7 +87,6 @@ pub(super) struct Steps {
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) by: ProcessId,
-    pub(super) at: Timestamp,
     pub(super) answer: Option<Result<Value, CallError>>,
     /// Nobody waits for its answer any more.
     pub(super) over: bool,

@@ -49,7 +49,7 @@ const EPOCHS: u32 = 5;
 /// policy says.
 ///
 /// `answers-are-real`: a `StepSucceeded` has the output, and a `StepFailed` the error, that the agent gave to the call made
-/// for this very claim; or it is a timeout, at least the state's time after the call (less where invocations end), or an
+/// for this very claim; or it is a timeout, at least the state's time after the claim (less where invocations end), or an
 /// interruption after five epochs since the last redrive (one under `atMostOnce`) whose last worker was dead as above.
 ///
 /// `late-changes-nothing`: an answer counts only for the claim that stands; a `LateResult` is of another one, comes first in
@@ -232,16 +232,18 @@ fn failed(
     if *error.kind == *error_type::INTERRUPTED && error.code.as_deref() == Some(code::STEP_INTERRUPTED) {
         return interrupted(ledger, moment, retried);
     }
+    let standing = moment.line.claimed().map(|step| (&step.id, (step.attempt, step.epoch)));
+    let claimed = standing.and_then(|(id, epoch)| claim_of(ledger, id, epoch)).map(|claim| claim.seen);
     if *error.kind == *error_type::TIMEOUT
-        && let Some(call) = call
+        && let Some(begun) = claimed
     {
         let own = moment.line.state().and_then(|state| state.timeout);
         let limit = own.map_or(ledger.options.step_timeout, |limit| Duration::from_millis(limit.0));
-        let took = moment.observed.at.duration_since(call.at);
+        let took = moment.observed.at.duration_since(begun);
         if ledger.options.invocations_end || Duration::try_from(took).is_ok_and(|took| took >= limit) {
             return Ok(());
         }
-        let what = format!("{}: it timed out {took:#} after the call, not after {limit:?}", moment.place());
+        let what = format!("{}: it timed out {took:#} after the claim, not after {limit:?}", moment.place());
         return broken(REAL, what);
     }
     broken(REAL, format!("{}: no agent answered with {error}", moment.place()))
@@ -288,14 +290,9 @@ fn late(ledger: &Ledger, moment: &Moment<'_>, step: &str, epoch: (u32, u32)) -> 
     if more {
         return broken(LATE, format!("{}: the record counts it all the same", moment.place()));
     }
-    let call = ledger
-        .steps
-        .iter()
-        .find(|(id, _)| id.as_str() == step)
-        .and_then(|(_, steps)| steps.claims.get(&epoch))
-        .and_then(|claim| claim.call);
-    if call.is_none() {
-        return broken(REAL, format!("{}: no call was made for this attempt", moment.place()));
+    let claim = ledger.steps.iter().find(|(id, _)| id.as_str() == step);
+    if claim.is_none_or(|(_, steps)| !steps.claims.contains_key(&epoch)) {
+        return broken(REAL, format!("{}: nobody claimed this attempt", moment.place()));
     }
     Ok(())
 }
@@ -409,6 +406,6 @@ pub(super) fn called(ledger: &mut Ledger, observed: &Observation) -> Held {
         let why = if succeeded { "the step's success is recorded" } else { "the claim was superseded" };
         return broken(ONCE, format!("{place}: {why}"));
     }
-    ledger.calls.insert(*call, Call { by: *by, at, answer: None, over: false });
+    ledger.calls.insert(*call, Call { by: *by, answer: None, over: false });
     Ok(())
 }
