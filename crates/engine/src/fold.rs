@@ -564,6 +564,9 @@ impl Scope {
         }
         self.control.version += 1;
         self.control.redrives += 1;
+        // Its deadlines begin anew: how long it stood still before does not shift them.
+        self.control.stopped = self.is_paused().then_some(at);
+        self.control.mixed = false;
         self.outcome = None;
         self.ending = None;
         if self.deadline.is_some() {
