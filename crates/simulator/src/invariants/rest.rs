@@ -39,8 +39,8 @@ const PAGE: usize = 3;
 /// lists of runs and of pending approvals have the same, each once. No due entry of a scope that has ended is older than two
 /// sweeps.
 ///
-/// The limits: an attempt whose worker died while its scope was paused is not taken over before the resume: such a run stays
-/// PAUSING. A run that waits for nothing but a child run that was paused by itself is shown as RUNNING.
+/// The limits: an attempt whose worker died while its scope was paused is not taken over before the resume: such a run may
+/// stay PAUSING. A run that waits for nothing but a child run that was paused by itself is shown as RUNNING.
 pub(super) async fn finish(ledger: &Ledger, runtime: &Runtime) -> Held {
     let now = runtime.ports().clock.now();
     let patience = ledger.options.sweep_interval * 2 + ledger.options.skew;
@@ -85,7 +85,7 @@ impl Rest<'_> {
         self.survey(root, &mut needs)?;
         Ok(if root.is_paused() {
             let pausing = needs.unanswered.then_some(RunStatus::Pausing);
-            vec![pausing.unwrap_or(RunStatus::Paused)]
+            std::iter::once(RunStatus::Paused).chain(pausing).collect()
         } else if needs.runs {
             vec![RunStatus::Running]
         } else if needs.approval {
