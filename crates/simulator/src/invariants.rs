@@ -200,7 +200,7 @@ impl Checker {
                 Err(_) => Ok(()),
             },
             What::FaultsOver => {
-                self.ledger.faults_over = true;
+                self.ledger.calm_since = Some(observation.at);
                 Ok(())
             }
         }
@@ -288,7 +288,7 @@ impl Ledger {
             contexts: BTreeMap::new(),
             dead: std::collections::BTreeSet::new(),
             started: BTreeMap::new(),
-            faults_over: false,
+            calm_since: None,
         }
     }
 }

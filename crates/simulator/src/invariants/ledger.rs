@@ -41,7 +41,8 @@ pub(super) struct Ledger {
     pub(super) dead: BTreeSet<ProcessId>,
     /// The runs that client keys started.
     pub(super) started: BTreeMap<(Arc<str>, Arc<str>), RunId>,
-    pub(super) faults_over: bool,
+    /// Since when nothing fails, if it was said.
+    pub(super) calm_since: Option<Timestamp>,
 }
 
 /// One run, beside its journals.

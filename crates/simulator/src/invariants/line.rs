@@ -632,6 +632,9 @@ impl Line {
         self.outcome = None;
         self.ending = false;
         let failed = std::mem::take(&mut self.failed);
+        // Its clocks begin anew: how long it stood still before does not move them.
+        self.pauses.since = self.pauses.is_paused().then_some(at);
+        self.pauses.mixed = false;
         let Some(workflow) = self.workflow.clone() else { return };
         if self.deadline.is_some() {
             self.deadline = workflow.timeout.map(|timeout| later(at, timeout.0));

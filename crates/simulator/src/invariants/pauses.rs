@@ -20,7 +20,8 @@ const NAME: &str = "pause-holds";
 ///
 /// Once a run's summary says PAUSED, no scope of it nor of its child runs claims anything until its root is resumed.
 ///
-/// A resume moves every clock of the scope by the length of the pause: `resumed - stopped` by the records' own times; where a
+/// A resume moves every clock of the scope by the length of the pause: `resumed - stopped` by the records' own times (from the
+/// redrive on, where one came during the pause, since deadlines begin anew with it); where a
 /// branch missed the pause itself, by as much as its parent's clocks moved meanwhile. Deadlines of runs, composite states,
 /// waits, approvals and signals, and pauses between attempts end only at their time so moved; absolute ones
 /// (`until: 09:00`) are not moved. All by the times of records: a clock that jumps makes them right for its journal, not for

@@ -28,6 +28,8 @@ use super::promises::status_of;
 const NAME: &str = "rest-is-named";
 /// Rows asked for at once: few, so that pages are turned.
 const PAGE: usize = 3;
+/// Within this much time whoever died begins again.
+const RESTART: Duration = Duration::from_secs(5);
 
 /// At the end, when nothing fails and nothing moves any more: each run has ended, or each of its live scopes waits for
 /// something with a name: people, a signal that was not sent, a time to come (that of a retry included), a resume, or children
@@ -37,14 +39,17 @@ const PAGE: usize = 3;
 /// The run's summary, as the catalog and as readers have it, says which: how it ended; PAUSED; else RUNNING between two
 /// attempts, then waiting for an approval, a signal, a timer, whichever comes first; and that it is not stuck. The
 /// lists of runs and of pending approvals have the same, each once. No due entry of a scope that has ended is older than two
-/// sweeps.
+/// sweeps. (Two sweeps are those since nothing fails any more: a history that ends sooner says nothing of either.)
 ///
 /// The limits: an attempt whose worker died while its scope was paused is not taken over before the resume: such a run may
 /// stay PAUSING. A run that waits for nothing but a child run that was paused by itself is shown as RUNNING.
 pub(super) async fn finish(ledger: &Ledger, runtime: &Runtime) -> Held {
     let now = runtime.ports().clock.now();
-    let patience = ledger.options.sweep_interval * 2 + ledger.options.skew;
-    let rest = Rest { ledger, overdue: now.checked_sub(patience).unwrap_or(Timestamp::MIN) };
+    let patience = RESTART + ledger.options.sweep_interval * 2 + ledger.options.skew;
+    let before = now.checked_sub(patience).unwrap_or(Timestamp::MIN);
+    // Whoever had no time to sweep since all works again has missed nothing yet.
+    let overdue = if ledger.calm_since.is_none_or(|calm| calm <= before) { before } else { Timestamp::MIN };
+    let rest = Rest { ledger, overdue };
     let mut expected = BTreeMap::new();
     for run in ledger.runs.keys() {
         let statuses = rest.statuses(run)?;
@@ -53,7 +58,7 @@ pub(super) async fn finish(ledger: &Ledger, runtime: &Runtime) -> Held {
     }
     listed(runtime, &expected).await?;
     asked(ledger, runtime).await?;
-    due(ledger, runtime, now, patience).await
+    due(ledger, runtime, overdue).await
 }
 
 struct Rest<'a> {
@@ -212,7 +217,7 @@ async fn listed(runtime: &Runtime, expected: &BTreeMap<RunId, Vec<RunStatus>>) -
             }
         }
         let belongs = |statuses: &Vec<RunStatus>| {
-            filter.statuses.is_empty() || statuses.iter().any(|status| filter.statuses.contains(status))
+            filter.statuses.is_empty() || statuses.iter().all(|status| filter.statuses.contains(status))
         };
         let missing = expected.iter().find(|(run, statuses)| belongs(statuses) && !found.contains(*run));
         if let Some((run, statuses)) = missing {
@@ -254,8 +259,7 @@ async fn asked(ledger: &Ledger, runtime: &Runtime) -> Held {
 }
 
 /// What has ended is looked at once more, and then no more.
-async fn due(ledger: &Ledger, runtime: &Runtime, now: Timestamp, patience: Duration) -> Held {
-    let overdue = now.checked_sub(patience).unwrap_or(Timestamp::MIN);
+async fn due(ledger: &Ledger, runtime: &Runtime, overdue: Timestamp) -> Held {
     let rows = match runtime.ports().catalog.due(overdue, None, usize::MAX).await {
         Ok(rows) => rows,
         Err(error) => return Err(unreadable(&error)),

@@ -666,6 +666,18 @@ fn pause_holds() {
     story.pass(60);
     story.put(&root(), vec![Event::TimerFired {}]).unwrap();
 
+    // A redrive begins the clocks anew.
+    for (shift, right) in [(10_000, true), (110_000, false)] {
+        let mut story = napping();
+        story.put(&root(), vec![paused()]).unwrap();
+        story.put(&root(), vec![cancelled(), cancelled_end()]).unwrap();
+        story.pass(100);
+        story.put(&root(), vec![redriven()]).unwrap();
+        story.pass(10);
+        let seen = story.put(&root(), vec![resumed(shift)]);
+        if right { seen.unwrap() } else { breaks("pause-holds", &seen) }
+    }
+
     // The answer of what was in flight may come; nothing follows it.
     let mut story = Story::claimed("pay");
     story.put(&root(), vec![paused()]).unwrap();
@@ -857,7 +869,7 @@ async fn what_is_seen_at_the_end() {
 
     // What is overdue does not rest; nor what performs.
     let mut story = rest();
-    story.pass(3600 + 121);
+    story.pass(3600 + 126);
     breaks("rest-is-named", &story.finish().await);
     let mut story = Story::started();
     let summary = Extra::Summary(Box::new(story.summary(RunStatus::Running)));
@@ -880,7 +892,7 @@ async fn what_is_seen_at_the_end() {
     let entry = Extra::Due(story.now);
     story.put_with(&root(), vec![cancelled(), cancelled_end()], vec![entry]).unwrap();
     story.finish().await.unwrap();
-    story.pass(121);
+    story.pass(126);
     breaks("rest-is-named", &story.finish().await);
 
     // The store has a record that nobody saw.
