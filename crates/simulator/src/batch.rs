@@ -29,6 +29,12 @@ pub struct Totals {
     pub kinds: BTreeMap<&'static str, u64>,
     /// Runs, by what they came to.
     pub outcomes: BTreeMap<String, u64>,
+    /// Runs that agree with the reference.
+    pub agree: u64,
+    /// What they went through, in moments.
+    pub moments: u64,
+    /// Runs that the reference says nothing about, by why.
+    pub not_comparable: BTreeMap<String, u64>,
     /// Failures, by invariant.
     pub violations: BTreeMap<&'static str, Vec<u64>>,
 }
@@ -45,6 +51,11 @@ impl Totals {
         }
         for (outcome, count) in &history.outcomes {
             *self.outcomes.entry(outcome.clone()).or_default() += count;
+        }
+        self.agree += history.compared.runs;
+        self.moments += history.compared.moments;
+        for (why, count) in &history.compared.not_comparable {
+            *self.not_comparable.entry(why.clone()).or_default() += count;
         }
         if let Some(violation) = &history.violation {
             self.violations.entry(violation.invariant).or_default().push(plan.seed);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use engine::RunId;
+use engine::ScopeKey;
 use jiff::Timestamp;
 use model::Workflow;
 use runtime::Doing;
@@ -21,10 +22,12 @@ use runtime::ports::Call;
 use runtime::ports::CallError;
 use runtime::ports::Catalog as _;
 use runtime::ports::DefinitionKind;
+use runtime::ports::Journal as _;
 use runtime::ports::PageRequest;
 use runtime::ports::RunFilter;
 use runtime::ports::RunStatus;
 use runtime::ports::RunSummary;
+use runtime::ports::StoreError;
 use tokio::task::JoinSet;
 
 use crate::client::Client;
@@ -32,6 +35,7 @@ use crate::home::Home;
 use crate::invariants;
 use crate::invariants::Checker;
 use crate::invariants::Violation;
+use crate::oracle;
 use crate::panics;
 use crate::plan;
 use crate::plan::Fault;
@@ -67,10 +71,23 @@ pub struct History {
     pub kinds: BTreeMap<&'static str, u64>,
     /// How runs ended, or what they wait for.
     pub outcomes: BTreeMap<String, u64>,
+    /// What was held against the reference.
+    pub compared: Compared,
     /// The faults that were made, if it was recorded.
     pub made: Vec<Fault>,
     /// What happened, if it was recorded.
     pub lines: Vec<Line>,
+}
+
+/// What was held against the reference.
+#[derive(Clone, Debug, Default)]
+pub struct Compared {
+    /// Runs that agree with it, with their child runs.
+    pub runs: u64,
+    /// Moments of theirs.
+    pub moments: u64,
+    /// Runs that it can say nothing about, by why.
+    pub not_comparable: BTreeMap<String, u64>,
 }
 
 /// Plays a plan. With `recording` it can tell afterwards all that happened.
@@ -109,6 +126,7 @@ impl History {
             lasted: Duration::ZERO,
             kinds: BTreeMap::new(),
             outcomes: BTreeMap::new(),
+            compared: Compared::default(),
             made: Vec::new(),
             lines: Vec::new(),
         }
@@ -145,6 +163,13 @@ async fn story(plan: &Plan, recording: bool, watch: Watch) -> History {
     {
         world.violated(violation);
     }
+    let mut compared = Compared::default();
+    if world.is_whole() {
+        match compare(&world, plan).await {
+            Ok(found) => compared = found,
+            Err(violation) => world.violated(violation),
+        }
+    }
     let mut outcomes = BTreeMap::new();
     for summary in runs(&world).await {
         *outcomes.entry(summary.status.to_string()).or_default() += 1;
@@ -157,9 +182,46 @@ async fn story(plan: &Plan, recording: bool, watch: Watch) -> History {
         lasted,
         kinds: ledger.kinds,
         outcomes,
+        compared,
         made: ledger.made,
         lines: ledger.lines,
     }
+}
+
+/// Holds the runs that clients started against the reference.
+async fn compare(world: &World, plan: &Plan) -> Result<Compared, Violation> {
+    let unreadable = |error: StoreError| Violation {
+        invariant: "impossible",
+        what: format!("a journal cannot be read: {error}"),
+    };
+    let workflows = workflows(plan).into_iter().map(|workflow| (workflow.hash.clone(), workflow)).collect();
+    let mut journals = oracle::Journals::new();
+    let runs = runs(world).await;
+    for summary in &runs {
+        let scopes = world.store.scopes(&summary.run, None, usize::MAX).await.map_err(unreadable)?;
+        for path in scopes {
+            let key = ScopeKey::new(summary.run.clone(), path);
+            let records = world.store.read(&key, 0, usize::MAX).await.map_err(unreadable)?;
+            journals.insert(key, records);
+        }
+    }
+    let mut compared = Compared::default();
+    for summary in runs.into_iter().filter(|summary| world.ancestor(&summary.run) == summary.run) {
+        match oracle::compare(&workflows, &journals, &summary.run) {
+            Ok(oracle::Verdict::Agrees(agreement)) => {
+                compared.runs += 1;
+                compared.moments += agreement.moments as u64;
+            }
+            Ok(oracle::Verdict::NotComparable(why)) => {
+                let why = why.replace(summary.run.as_str(), "…");
+                *compared.not_comparable.entry(why).or_default() += 1;
+            }
+            Err(difference) => {
+                return Err(Violation { invariant: "as-the-reference-says", what: difference.to_string() });
+            }
+        }
+    }
+    Ok(compared)
 }
 
 /// What may run.
@@ -258,19 +320,9 @@ impl Story<'_> {
     async fn rest(&self) -> Option<Vec<Wait>> {
         loop {
             match self.look().await {
-                Rest::Over => {
-                    if self.world.still_for() >= LATE && !self.home.rings() {
-                        return Some(Vec::new());
-                    }
-                    tokio::time::sleep(LATE / 4).await;
-                }
-                Rest::Waits(waits) => {
-                    // Whatever rings still is to change nothing any more.
-                    if self.world.still_for() >= LATE {
-                        return Some(waits);
-                    }
-                    tokio::time::sleep(LATE / 4).await;
-                }
+                Rest::Over if self.is_settled().await => return Some(Vec::new()),
+                Rest::Waits(waits) if self.is_settled().await => return Some(waits),
+                Rest::Over | Rest::Waits(_) => tokio::time::sleep(LATE / 4).await,
                 Rest::Moves(until, why) => {
                     let now = self.world.now();
                     let passed = until.is_none_or(|until| {
@@ -284,6 +336,16 @@ impl Story<'_> {
                 }
             }
         }
+    }
+
+    /// What still comes late has come, and the sweeper has looked at whatever is due by the slowest of the clocks.
+    async fn is_settled(&self) -> bool {
+        let still = self.world.still_for();
+        if still < LATE || self.home.rings() {
+            return false;
+        }
+        let due = self.world.store.due(self.world.now(), None, 1).await;
+        still >= FOUND || due.is_ok_and(|due| due.is_empty())
     }
 
     async fn look(&self) -> Rest {

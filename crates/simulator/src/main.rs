@@ -197,6 +197,10 @@ fn report(totals: &Totals, took: Duration) {
         "runs: {}",
         totals.outcomes.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
     );
+    println!("the reference agrees with {} runs, {} moments", totals.agree, totals.moments);
+    for (why, count) in &totals.not_comparable {
+        println!("not compared: {count} runs, {why}");
+    }
     for (invariant, seeds) in &totals.violations {
         let first: Vec<_> = seeds.iter().take(5).map(ToString::to_string).collect();
         println!("BROKEN {invariant}: {} histories, such as seed {}", seeds.len(), first.join(", "));

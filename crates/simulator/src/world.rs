@@ -357,6 +357,11 @@ impl World {
         }
     }
 
+    /// Whether nothing was broken so far.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.state.lock().violation.is_none()
+    }
+
     /// The history is over, but for what holds at its end.
     pub(crate) fn checker(&self) -> Option<Checker> {
         let mut state = self.state.lock();
