@@ -69,6 +69,8 @@ pub(super) struct Frame {
     pub(super) deadline: Option<Timestamp>,
     /// It failed, and nothing has handled it yet.
     pub(super) failed: bool,
+    /// The state's deadline has passed once; its error may still be on its way out.
+    pub(super) timed_out: bool,
 }
 
 /// What the innermost state does.
@@ -361,7 +363,7 @@ impl Line {
                         state: Some(state.clone()),
                         visit: *visit,
                         deadline: *deadline,
-                        failed: false,
+                        ..Frame::default()
                     };
                 }
                 self.rest();
@@ -470,6 +472,7 @@ impl Line {
             Event::ErrorRaised { floor, .. } => {
                 if let Some(frame) = floor.and_then(|floor| self.frames.get_mut(floor as usize)) {
                     frame.deadline = None;
+                    frame.timed_out = true;
                 }
                 self.fail();
             }

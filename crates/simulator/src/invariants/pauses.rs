@@ -119,7 +119,7 @@ fn in_time(moment: &Moment<'_>) -> Held {
             ("the next attempt", Some(*until))
         }
         (Event::ErrorRaised { floor: Some(floor), .. }, _) => {
-            ("the state's deadline", line.frames.get(*floor as usize).and_then(|frame| frame.deadline))
+            ("the state's deadline", frame_due(line, *floor))
         }
         _ => return Ok(()),
     };
@@ -130,4 +130,10 @@ fn in_time(moment: &Moment<'_>) -> Held {
         }
         _ => Ok(()),
     }
+}
+
+/// The deadline of the state in this frame. One that has passed has passed, though a redrive gives the state a new one while
+/// its `finally` runs.
+fn frame_due(line: &Line, floor: u32) -> Option<Timestamp> {
+    line.frames.get(floor as usize).filter(|frame| !frame.timed_out)?.deadline
 }
