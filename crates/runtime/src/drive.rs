@@ -19,6 +19,7 @@ use crate::desk::Told;
 use crate::error::Error;
 use crate::extras::Before;
 use crate::extras::is_waiting;
+use crate::extras::waits_for_children;
 use crate::heads::Head;
 use crate::open::Opened;
 use crate::perform::Performed;
@@ -194,6 +195,9 @@ impl Runtime {
                 }
                 head.fresh = true;
                 thorough |= !visit.appended;
+                // What a visitor before should have written to the lists, and could not.
+                visit.lists_changed |=
+                    !visit.appended && visit.key.path.is_root() && waits_for_children(head.scope.activity());
             }
             // What was found by tending and changed nothing (it came too late) would be found again and again.
             let futile = std::mem::take(&mut tended) && !changed;
@@ -263,6 +267,7 @@ impl Runtime {
         let lists = match (visit.lists_changed, visit.key.path.is_root()) {
             (false, _) => None,
             (true, false) => Some(visit.key.run.clone()),
+            (true, true) if waits_for_children(head.scope.activity()) => Some(visit.key.run.clone()),
             (true, true) => {
                 head.scope.run().and_then(|run| run.parent.as_ref()).map(|parent| parent.run.clone())
             }

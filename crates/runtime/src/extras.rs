@@ -91,7 +91,8 @@ pub(crate) fn extras(
     } else if forked || asked || awaits || received {
         Some(later(now, FORKED))
     } else if parks(activity) && (due != before.due || !parks(before.activity)) {
-        due
+        // Its children may die without a word, however far off its own deadline is.
+        if waits_for_children(activity) { Some(later(now, FORKED)) } else { due }
     } else {
         None
     };
@@ -158,6 +159,11 @@ pub(crate) fn extras(
 /// Whether a scope with this activity waits for something that a deadline may cut short.
 fn parks(activity: Activity) -> bool {
     !matches!(activity, Activity::Unborn | Activity::Ready | Activity::Performing | Activity::Ended)
+}
+
+/// Whether a scope with this activity waits for children, or a child run.
+pub(crate) fn waits_for_children(activity: Activity) -> bool {
+    matches!(activity, Activity::Fork | Activity::Subworkflow | Activity::Ending)
 }
 
 /// The status of a root scope, its children left out of account.

@@ -481,6 +481,68 @@ async fn a_signal_is_not_forgotten_with_its_doorbell() {
     }
 }
 
+/// What was to tell the children of a fork that it no longer needs them dies, and all doorbells with it: the run's own limit,
+/// ten days off, is not what it is found by.
+#[tokio::test(start_paused = true)]
+async fn a_released_fork_is_found_before_the_runs_deadline() {
+    let world = World::new();
+    let appends = AtomicU64::new(0);
+    let (first, _) = faulty(&world, world.options(false), move |_, name| match name {
+        "append" if appends.fetch_add(1, Ordering::SeqCst) == 2 => Fault::DieAfter,
+        _ => Fault::None,
+    });
+    first
+        .register(
+            "id: w\ntimeoutSeconds: 864000\nstates:\n  \
+             - {id: both, type: parallel, timeoutSeconds: 60, branches: [{name: a, agent: x, task: 'sleep 1h'}]}\n",
+        )
+        .await;
+    let first = first.sweeping();
+    let run = first.start("w").await;
+    tokio::time::sleep(Duration::from_mins(3)).await;
+    assert!(
+        matches!(world.events(&run).await.last(), Some((path, Event::StepClaimed { .. })) if path != "/")
+    );
+    assert_eq!(world.records(&run, "/").await, 2, "its children are released");
+    first.kill().await;
+    let second = world.peer().sweeping();
+    let view = second.runtime.wait(&run, Duration::from_mins(15)).await.unwrap();
+    assert_eq!(view.expect("it is found").summary.status, RunStatus::Failed);
+    second.shut_down().await;
+}
+
+/// A summary that could not be written when it changed is written when the sweeper next rings for the run.
+#[tokio::test(start_paused = true)]
+async fn lists_are_made_good() {
+    let world = World::new();
+    let broken = Arc::new(AtomicBool::new(true));
+    let rule = {
+        let broken = broken.clone();
+        move |_, name: &'static str| match name {
+            "project" if broken.load(Ordering::SeqCst) => Fault::Before,
+            _ => Fault::None,
+        }
+    };
+    let (process, _) = faulty(&world, world.options(false), rule);
+    process
+        .register(
+            "id: w\nstates:\n  \
+             - {id: both, type: parallel, branches: [{name: ask, states: [{id: q, type: human_approval, message: ok}]}]}\n",
+        )
+        .await;
+    let process = process.sweeping();
+    let run = process.start("w").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let listed = async || world.store.run(&run).await.unwrap().unwrap().status;
+    assert_eq!(listed().await, RunStatus::Running);
+    process.kill().await;
+    broken.store(false, Ordering::SeqCst);
+    let second = world.peer().sweeping();
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    assert_eq!(listed().await, RunStatus::WaitingApproval);
+    second.shut_down().await;
+}
+
 /// States that perform nothing may follow each other for long: whoever is to stop stops, and others have their turn.
 #[tokio::test(start_paused = true)]
 async fn a_long_way_without_actions_gives_way() {
