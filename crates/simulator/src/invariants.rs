@@ -41,7 +41,6 @@ use runtime::ports::Extra;
 use crate::observation::Observation;
 use crate::observation::ProcessId;
 use crate::observation::What;
-use crate::oracle;
 use ledger::Ledger;
 use ledger::Moment;
 use line::Line;
@@ -257,30 +256,10 @@ impl Checker {
 
     /// What holds at the end, when nothing fails and nothing moves any more. `runtime` reads the history's store.
     pub async fn finish(&self, runtime: &Runtime) -> Result<(), Violation> {
-        self.as_stored(runtime).await?;
-        self.as_the_reference_says()
-    }
-
-    /// What was seen is what the store has, and shows.
-    async fn as_stored(&self, runtime: &Runtime) -> Held {
         journals::replay(&self.ledger, runtime).await?;
         decisions::finish(&self.ledger, runtime).await?;
         timeline::finish(&self.ledger, runtime).await?;
         rest::finish(&self.ledger, runtime).await
-    }
-
-    /// Each run, its child runs included, came to what the [`reference`](crate::reference) makes of the same answers of the
-    /// world, as far as it got. The limit: what the two cannot be compared by is passed over.
-    fn as_the_reference_says(&self) -> Held {
-        let lines = self.ledger.lines.iter();
-        let journals = lines.map(|(key, line)| (key.clone(), line.stored.clone())).collect();
-        let is_first = |run: &&RunId| self.ledger.root(run).is_some_and(|root| root.parent.is_none());
-        for run in self.ledger.runs.keys().filter(is_first) {
-            if let Err(difference) = oracle::compare(&self.ledger.workflows, &journals, run) {
-                return broken("as-the-reference-says", difference.to_string());
-            }
-        }
-        Ok(())
     }
 
     /// The records of every journal, in the order of the scopes: for the reference, and for traces.
