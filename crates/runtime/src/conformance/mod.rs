@@ -11,6 +11,7 @@
 mod agents;
 mod catalog;
 mod clock;
+mod differential;
 mod doorbell;
 mod journal;
 
@@ -18,6 +19,8 @@ pub use agents::agents_suite;
 pub use catalog::catalog_suite;
 pub use clock::clock_suite;
 pub use clock::ids_suite;
+pub use differential::Pair;
+pub use differential::differential;
 pub use doorbell::doorbell_suite;
 pub use journal::journal_suite;
 

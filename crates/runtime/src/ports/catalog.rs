@@ -56,14 +56,16 @@ pub trait Catalog: Send + Sync + 'static {
     /// One run's summary.
     async fn run(&self, run: &RunId) -> Result<Option<RunSummary>, StoreError>;
 
-    /// Runs, the newest first.
+    /// Runs, the newest first: by when they started, or by when the store first had them (which differs where clocks
+    /// disagree); those that started at the same moment in any order that stays. Pages hold still: runs that begin meanwhile
+    /// stand before all of them.
     async fn runs(&self, filter: &RunFilter, page: &PageRequest) -> Result<Page<RunSummary>, StoreError>;
 
     /// Writes a summary if its stored revision is still `summary.revision`; raises it. False when it was not, or when the
     /// stored status is terminal (only a record's own [`Extra::Summary`](super::Extra::Summary) changes that).
     async fn project(&self, summary: &RunSummary) -> Result<bool, StoreError>;
 
-    /// Approvals, the oldest first.
+    /// Approvals, the oldest first; those asked at the same moment in any order that stays.
     async fn approvals(
         &self,
         filter: &ApprovalFilter,
