@@ -265,6 +265,8 @@ impl Runtime {
     ) -> Result<Visited, Error> {
         let told = tell(&head);
         let lists = match (visit.lists_changed, visit.key.path.is_root()) {
+            // Whoever wrote the last record may have died before it told the lists what branches wait for.
+            (_, true) if !visit.appended => Some(visit.key.run.clone()),
             (false, _) => None,
             (true, false) => Some(visit.key.run.clone()),
             (true, true) if waits_for_children(head.scope.activity()) => Some(visit.key.run.clone()),
