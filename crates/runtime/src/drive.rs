@@ -24,6 +24,7 @@ use crate::heads::Head;
 use crate::open::Opened;
 use crate::perform::Performed;
 use crate::ports::Hint;
+use crate::ports::Queue;
 use crate::ports::Ring;
 
 /// Conflicts in one visit after which it is given up.
@@ -117,9 +118,13 @@ impl Runtime {
                     visit.setbacks += 1;
                     self.core.ports.clock.sleep(*pause).await;
                 }
-                // What was asked for is stored; for the rest there is a due entry.
+                // What was asked for is stored; the rest is for whoever answers the scope's doorbell.
                 Err(error) if errand.doorless && visit.appended => {
-                    tracing::warn!(scope = %key, %error, "stored, but what follows must wait for the sweeper");
+                    tracing::warn!(scope = %key, %error, "stored, but what follows is left to the next visit");
+                    let ring = Ring { queue: Queue::Resume, ..ring_steps(key) };
+                    if let Err(error) = self.core.ports.doorbell.ring(vec![ring]).await {
+                        tracing::warn!(scope = %key, %error, "the next visit must wait for the sweeper");
+                    }
                     return Ok(Visited { found: true, ..Visited::default() });
                 }
                 Err(error) => return Err(error),
@@ -372,12 +377,7 @@ pub(crate) fn tell(head: &Head) -> Option<Told> {
 
 /// A doorbell for the `step` handler, now.
 pub(crate) fn ring_steps(scope: &ScopeKey) -> Ring {
-    Ring {
-        queue: crate::ports::Queue::Steps,
-        scope: scope.clone(),
-        after: std::time::Duration::ZERO,
-        hint: Hint::None,
-    }
+    Ring { queue: Queue::Steps, scope: scope.clone(), after: std::time::Duration::ZERO, hint: Hint::None }
 }
 
 /// The parts of an idempotency key.

@@ -84,7 +84,9 @@ pub(crate) fn extras(
     let awaits = activity == Activity::Signal
         && events.iter().any(|event| matches!(event, Event::SignalAwaited { .. }));
     let received = !parks(activity) && before.signal.is_some();
-    let when = if over {
+    // Somebody must tell the parent that it is over; where nobody holds a doorbell, the sweeper sees to it.
+    let has_parent = !scope.key().path.is_root() || scope.run().is_some_and(|run| run.parent.is_some());
+    let when = if over && !(doorless && has_parent) {
         None
     } else if doorless {
         Some(later(now, DOORLESS))
@@ -149,7 +151,7 @@ pub(crate) fn extras(
         {
             extras.push(Extra::Summary(Box::new(summary)));
         }
-        if over && !born {
+        if over && !born && when.is_none() {
             extras.push(Extra::NoDue);
         }
     }

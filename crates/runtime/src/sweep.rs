@@ -13,6 +13,8 @@ use engine::ScopePath;
 use jiff::Timestamp;
 
 use crate::Runtime;
+use crate::desk::Told;
+use crate::drive::tell;
 use crate::error::Error;
 use crate::heads::Head;
 use crate::ports::DueMove;
@@ -154,20 +156,38 @@ impl Runtime {
             .look(&row.scope, |head| {
                 let awaited = head.scope.awaited_signal().filter(|_| !head.scope.is_paused());
                 let awaited = awaited.map(|(name, received)| (name.clone(), received));
-                (verdict(head, row, self.now()), awaited, head.scope.due())
+                (verdict(head, row, self.now()), awaited, head.scope.due(), tell(head))
             })
             .await?;
+        let ring = |due| Verdict::Ring { queue: Queue::Resume, after: Duration::ZERO, vain: true, due };
         match found {
             None => Ok(Verdict::Remove),
             Some((None, ..)) => self.judge_claim(row).await,
             // It was sent, and whoever was to hear of it has not.
-            Some((Some(_), Some((name, received)), due))
+            Some((Some(_), Some((name, received)), due, _))
                 if self.is_sent(&row.scope.run, &name, received).await? =>
             {
-                Ok(Verdict::Ring { queue: Queue::Resume, after: Duration::ZERO, vain: true, due })
+                Ok(ring(due))
             }
+            // It has ended, and whoever wrote that did not live to tell its parent.
+            Some((.., Some(told))) if self.is_news(&told).await? => Ok(ring(None)),
             Some((Some(verdict), ..)) => Ok(verdict),
         }
+    }
+
+    /// Whether a parent still waits for a child that has ended.
+    async fn is_news(&self, told: &Told) -> Result<bool, Error> {
+        let waits = self
+            .look(&told.parent, |head| {
+                if let Some(fork) = told.fork {
+                    let view = head.scope.fork(&head.workflow);
+                    return view.is_some_and(|view| view.seq() == fork && view.is_live(told.index));
+                }
+                let view = head.scope.subworkflow(&head.workflow);
+                view.is_some_and(|view| !view.ended && *view.run == told.child.run)
+            })
+            .await?;
+        Ok(waits.unwrap_or(false))
     }
 
     /// A step is being performed, or its worker has died.

@@ -1,5 +1,6 @@
 //! Processes that die, stores that fail, doorbells that get lost: after each, every run ends as it should, nothing whose
-//! success was recorded is performed again, and what is performed again keeps its key.
+//! success was recorded is performed again, and what is performed again keeps its key. (Every call of every kind of workflow
+//! is tried by the simulator's sweep.)
 
 // They are tests.
 #![allow(
@@ -210,90 +211,6 @@ async fn all_end_well(world: &World, process: &Process, what: &str) {
         assert_eq!((listed.status, listed.stuck), (RunStatus::Completed, None), "{what}");
     }
     check(world, what).await;
-}
-
-/// Each workflow, each call of a port: the process dies there, before or after the call took effect; the next one goes on.
-#[tokio::test(start_paused = true)]
-async fn a_process_may_die_at_any_call() {
-    die_at_any_call(true).await;
-}
-
-/// The same where others share the store and doorbells are lost with the process: leases and due entries find what was left.
-#[tokio::test(start_paused = true)]
-async fn a_process_that_shares_its_store_may_die_at_any_call() {
-    die_at_any_call(false).await;
-}
-
-async fn die_at_any_call(exclusive: bool) {
-    for source in WORKFLOWS {
-        let id = source.trim().lines().next().unwrap().trim_start_matches("id: ");
-        for fault in [Fault::DieBefore, Fault::DieAfter] {
-            for number in 0.. {
-                let what = format!("{id}, {fault:?} at call {number}");
-                let world = World::new();
-                let registrar = world.process();
-                for source in WORKFLOWS {
-                    registrar.register(source).await;
-                }
-                let rule = move |call: u64, _: &'static str| match call.cmp(&number) {
-                    std::cmp::Ordering::Less => Fault::None,
-                    std::cmp::Ordering::Equal => fault,
-                    std::cmp::Ordering::Greater => Fault::DieBefore,
-                };
-                let (process, calls) = faulty(&world, world.options(exclusive), rule);
-                let process = process.serving();
-                let request =
-                    StartRequest { key: Some("k".into()), ..StartRequest::new(id, Value::object()) };
-                let start = process.runtime.start_and_wait(request.clone(), DAY);
-                let started = tokio::time::timeout(Duration::from_mins(5), start).await;
-                let died = calls.calls() > number;
-                process.kill().await;
-                let process = if exclusive { world.process().serving() } else { world.peer().sweeping() };
-                // The client does not know whether it was started, and asks again.
-                process.runtime.start(request).await.unwrap();
-                all_end_well(&world, &process, &what).await;
-                process.shut_down().await;
-                if !died {
-                    assert!(started.is_ok());
-                    break;
-                }
-            }
-        }
-    }
-}
-
-/// Each call fails once, before it took effect or with its answer lost; the process goes on.
-#[tokio::test(start_paused = true)]
-async fn a_store_may_fail_at_any_call() {
-    for source in WORKFLOWS {
-        let id = source.trim().lines().next().unwrap().trim_start_matches("id: ");
-        for fault in [Fault::Before, Fault::After] {
-            for number in 0.. {
-                let what = format!("{id}, {fault:?} at call {number}");
-                let world = World::new();
-                let registrar = world.process();
-                for source in WORKFLOWS {
-                    registrar.register(source).await;
-                }
-                // What was received and got lost on the way would be for the queue to deliver again.
-                let rule = move |call, name: &'static str| {
-                    if call == number && name != "receive" { fault } else { Fault::None }
-                };
-                let (process, calls) = faulty(&world, world.options(true), rule);
-                let process = process.serving();
-                let request =
-                    StartRequest { key: Some("k".into()), ..StartRequest::new(id, Value::object()) };
-                if process.runtime.start(request.clone()).await.is_err() {
-                    process.runtime.start(request).await.unwrap();
-                }
-                all_end_well(&world, &process, &what).await;
-                process.shut_down().await;
-                if calls.calls() <= number {
-                    break;
-                }
-            }
-        }
-    }
 }
 
 /// Half of all rings are lost and the store fails now and then: the sweeper finds what is left.
@@ -728,6 +645,42 @@ states:
             }
         }
     }
+}
+
+/// A branch that a person's decision ended, by a process that did not live to tell the parent: the sweeper does, in minutes,
+/// however long the parent has waited.
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_branch_reaches_a_parent_that_nobody_told() {
+    const ASK: &str = r#"
+id: ask
+states:
+  - id: fan
+    type: parallel
+    branches:
+      - {name: a, states: [{id: q, type: human_approval, message: "?", timeoutSeconds: 24h}]}
+      - {name: b, states: [{id: w, type: wait, duration: 1s}]}
+"#;
+    let world = World::new();
+    let first = world.peer();
+    first.register(ASK).await;
+    let first = first.serving();
+    let run = first.start("ask").await;
+    tokio::time::sleep(Duration::from_mins(50)).await;
+    first.kill().await;
+    let page = PageRequest { limit: 1, cursor: None };
+    let asked = world.store.approvals(&ApprovalFilter::default(), &page).await.unwrap().items;
+    let vote =
+        Vote { approve: true, approver: "user:a".into(), teams: Vec::new(), comment: None, form: None };
+    let rule = |_, name: &'static str| if name == "append" { Fault::DieAfter } else { Fault::None };
+    let (dying, _) = faulty(&world, world.options(false), rule);
+    let voted = dying.runtime.vote(&run, &asked[0].request.id, vote);
+    assert!(tokio::time::timeout(Duration::from_secs(1), voted).await.is_err());
+    let next = world.peer().sweeping();
+    let view = next.runtime.wait(&run, DAY).await.unwrap().expect("it ends");
+    let took = view.summary.ended_at.unwrap().duration_since(view.summary.started_at).as_secs();
+    assert!(took <= 55 * 60, "{took} s");
+    check(&world, "an untold end").await;
+    next.shut_down().await;
 }
 
 /// A definition that this engine can no longer read, a journal that was altered: seen as stuck, and retried, never lost.
