@@ -250,9 +250,6 @@ impl Scope {
         }
         self.origin = Some(started.clone());
         self.push_frame(None, block, at);
-        if let Some(frame) = self.frames.last_mut() {
-            frame.error.clone_from(&base.caught);
-        }
     }
 
     fn push_frame(&mut self, role: Option<BlockRole>, block: &Block, at: Timestamp) {

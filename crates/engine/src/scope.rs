@@ -118,7 +118,7 @@ pub(crate) struct Frame {
     pub(crate) entered: Timestamp,
     /// When the cursor's composite state times out.
     pub(crate) deadline: Option<Timestamp>,
-    /// What a `catch` block caught; of a branch's or iteration's own list, what one around its fork did.
+    /// What a `catch` block caught.
     pub(crate) error: Option<Error>,
 }
 
