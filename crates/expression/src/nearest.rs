@@ -20,7 +20,8 @@ pub(crate) fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) 
             (if same { 0 } else { strsim::damerau_levenshtein(name, candidate) }, candidate)
         })
         .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
+        // Of two as near, always the same: names may come in any order, and what is said is recorded.
+        .min()
         .map(|(_, candidate)| candidate)
 }
 

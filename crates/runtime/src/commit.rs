@@ -45,6 +45,25 @@ pub(crate) struct Manner {
     pub(crate) heavy: bool,
 }
 
+/// Who has claimed a scope's step.
+pub(crate) struct Claimant {
+    worker: Arc<str>,
+    /// The number of the record that claims.
+    claim: u64,
+    at: Timestamp,
+}
+
+impl Claimant {
+    pub(crate) fn of(head: &Head) -> Option<Self> {
+        let claim = head.scope.claim(&head.workflow)?;
+        Some(Self { worker: claim.worker.clone(), claim: claim.seq, at: claim.at })
+    }
+
+    pub(crate) fn is(&self, worker: &str) -> bool {
+        *self.worker == *worker
+    }
+}
+
 impl Runtime {
     /// What the world looks like to a decision about this scope.
     pub(crate) async fn env(&self, head: &Head, manner: Manner) -> Result<Env, Error> {
@@ -63,20 +82,32 @@ impl Runtime {
         })
     }
 
-    /// Until when the worker of the present claim counts as alive.
+    /// Until when the worker of the present claim counts as alive; `None` also without a claim.
     async fn alive_until(&self, head: &Head, now: Timestamp) -> Result<Option<Timestamp>, Error> {
-        let Some(claim) = head.scope.claim(&head.workflow) else { return Ok(None) };
+        match Claimant::of(head) {
+            Some(claimant) => self.worker_alive_until(head.key(), &claimant, now).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Until when this worker counts as alive; `None`: it is dead, and its claim is for others to take over.
+    pub(crate) async fn worker_alive_until(
+        &self,
+        scope: &ScopeKey,
+        claimant: &Claimant,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, Error> {
         let options = &self.core.options;
-        if *claim.worker == options.worker {
-            let runs = self.core.claims.is_running(head.key(), claim.seq);
+        let claim = claimant.claim;
+        if claimant.worker == options.worker {
+            let runs = self.core.claims.is_running(scope, claim);
             return Ok(runs.then(|| later(now, options.lease)));
         }
         if options.exclusive {
             return Ok(None);
         }
-        let (seq, at) = (claim.seq, claim.at);
-        let lease = self.core.ports.journal.lease(head.key()).await?.filter(|lease| lease.claim == seq);
-        let until = lease.map_or_else(|| later(at, options.lease), |lease| lease.until);
+        let lease = self.core.ports.journal.lease(scope).await?.filter(|lease| lease.claim == claim);
+        let until = lease.map_or_else(|| later(claimant.at, options.lease), |lease| lease.until);
         Ok(Some(until).filter(|until| *until > now))
     }
 

@@ -200,9 +200,6 @@ impl Runtime {
                 }
                 head.fresh = true;
                 thorough |= !visit.appended;
-                // What a visitor before should have written to the lists, and could not.
-                visit.lists_changed |=
-                    !visit.appended && visit.key.path.is_root() && waits_for_children(head.scope.activity());
             }
             // What was found by tending and changed nothing (it came too late) would be found again and again.
             let futile = std::mem::take(&mut tended) && !changed;
@@ -270,7 +267,7 @@ impl Runtime {
     ) -> Result<Visited, Error> {
         let told = tell(&head);
         let lists = match (visit.lists_changed, visit.key.path.is_root()) {
-            // Whoever wrote the last record may have died before it told the lists what branches wait for.
+            // Whoever wrote the last record may not have come to tell the lists what branches wait for.
             (_, true) if !visit.appended => Some(visit.key.run.clone()),
             (false, _) => None,
             (true, false) => Some(visit.key.run.clone()),

@@ -11,6 +11,7 @@ use engine::ScopeKey;
 use tokio::sync::oneshot;
 
 use crate::Runtime;
+use crate::commit::Claimant;
 use crate::error::Error;
 use crate::extras::own_status;
 use crate::extras::summary;
@@ -40,6 +41,7 @@ struct Sight {
     children: Vec<ScopeKey>,
     /// Paused, as its root is.
     paused: bool,
+    claimant: Option<Claimant>,
 }
 
 impl Runtime {
@@ -165,7 +167,9 @@ impl Runtime {
             if let Some(sight) = self.look(&scope, self::sight).await? {
                 self.take_in(&mut view, &mut needs, &mut pending, sight).await?;
             } else {
+                // It may still begin with the clocks it was launched with.
                 needs.runs |= !root_paused;
+                needs.unpaused = true;
                 view.current.push(unborn(scope));
             }
         }
@@ -186,7 +190,14 @@ impl Runtime {
         pending: &mut VecDeque<ScopeKey>,
         sight: Sight,
     ) -> Result<(), Error> {
-        let position = sight.position;
+        let mut position = sight.position;
+        // What its dead worker began, nobody takes over before it is resumed.
+        if let Some(claimant) = sight.claimant.filter(|_| sight.paused) {
+            let scope = ScopeKey::new(view.summary.run.clone(), position.scope.clone());
+            if self.worker_alive_until(&scope, &claimant, self.now()).await?.is_none() {
+                position.activity = Doing::Paused;
+            }
+        }
         match position.activity {
             Doing::Performing => {
                 needs.runs = true;
@@ -202,7 +213,9 @@ impl Runtime {
                 if let Some(child) = &position.child {
                     summary = self.core.ports.catalog.run(child).await?;
                 }
-                needs.count(summary.map_or(RunStatus::Running, |summary| summary.status));
+                let status = summary.map_or(RunStatus::Running, |summary| summary.status);
+                needs.unpaused |= status != RunStatus::Paused && !status.is_terminal();
+                needs.count(status);
             }
             Doing::Pending | Doing::Ready | Doing::Backoff => needs.runs = true,
         }
@@ -312,7 +325,7 @@ fn sight(head: &Head) -> Sight {
         signal: scope.awaited_signal().map(|(name, _)| name.clone()),
         child: child.map(|child| child.run.clone()),
     };
-    Sight { position, children, paused }
+    Sight { position, children, paused, claimant: Claimant::of(head) }
 }
 
 fn unborn(scope: ScopeKey) -> Position {

@@ -13,6 +13,7 @@ use engine::ScopePath;
 use jiff::Timestamp;
 
 use crate::Runtime;
+use crate::commit::Claimant;
 use crate::desk::Told;
 use crate::drive::tell;
 use crate::error::Error;
@@ -193,28 +194,22 @@ impl Runtime {
     /// A step is being performed, or its worker has died.
     async fn judge_claim(&self, row: &DueRow) -> Result<Verdict, Error> {
         let found = self
-            .look(&row.scope, |head| {
-                let claim = head.scope.claim(&head.workflow)?;
-                Some((claim.seq, claim.worker.clone(), claim.at, head.scope.due(), head.scope.is_paused()))
-            })
+            .look(&row.scope, |head| Some((Claimant::of(head)?, head.scope.due(), head.scope.is_paused())))
             .await?;
         let now = self.now();
-        let Some((seq, worker, at, due, paused)) = found.flatten() else {
+        let Some((claimant, due, paused)) = found.flatten() else {
             return Ok(Verdict::Ring { queue: Queue::Steps, after: Duration::ZERO, vain: false, due: None });
         };
-        let options = &self.core.options;
-        let alive = if self.core.claims.is_running(&row.scope, seq) {
-            Some(later(now, AGAIN))
-        } else if options.exclusive || worker == options.worker {
-            None
-        } else {
-            let lease = self.core.ports.journal.lease(&row.scope).await?.filter(|lease| lease.claim == seq);
-            Some(lease.map_or_else(|| later(at, options.lease), |lease| lease.until))
-                .filter(|until| *until > now)
-        };
+        let alive = self.worker_alive_until(&row.scope, &claimant, now).await?;
+        // Its own worker writes when it is done. Not before this sweep is over: it would find the entry again and again.
+        let alive =
+            if claimant.is(&self.core.options.worker) { alive.map(|_| later(now, AGAIN)) } else { alive };
         Ok(match (alive, due) {
-            // Nobody may take it over before it is resumed, and that makes an entry of its own.
-            (None, _) if paused => Verdict::Remove,
+            // Nobody may take it over before it is resumed, and that makes an entry of its own. With it the run is paused.
+            (None, _) if paused => {
+                self.project(&row.scope.run).await?;
+                Verdict::Remove
+            }
             (Some(_), Some(due)) if due <= now => {
                 Verdict::Ring { queue: Queue::Resume, after: Duration::ZERO, vain: true, due: None }
             }

@@ -360,6 +360,9 @@ impl Story<'_> {
                 Err(error) => return Rest::Moves(None, format!("run {run} cannot be read: {error}")),
             };
             let status = view.summary.status;
+            if status != summary.status {
+                return Rest::Moves(None, format!("run {run} is {status} and listed as {}", summary.status));
+            }
             let why = |what: &str| format!("run {run} is {status}: {what}");
             if status == RunStatus::Paused {
                 waits.push(Wait::Resume(run.clone()));

@@ -35,6 +35,21 @@ fn a_history_is_the_same_every_time() {
     }
 }
 
+/// Every plan in `regressions/` broke an invariant once, for the reason that it is named after.
+#[test]
+fn what_broke_once_holds() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/regressions");
+    let files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    assert!(!files.is_empty());
+    for file in files {
+        let plan: Plan = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        let history = play(&plan, true);
+        if let Some(violation) = history.violation {
+            panic!("{}\n{}{violation}", file.display(), trace::render(&history.lines));
+        }
+    }
+}
+
 /// As if no process might die that has called an agent.
 fn forbidden(plan: &Plan) -> History {
     let mut called = 0;

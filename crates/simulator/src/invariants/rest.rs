@@ -41,8 +41,8 @@ const RESTART: Duration = Duration::from_secs(5);
 /// lists of runs and of pending approvals have the same, each once. No due entry of a scope that has ended is older than two
 /// sweeps. (Two sweeps are those since nothing fails any more: a history that ends sooner says nothing of either.)
 ///
-/// The limits: an attempt whose worker died while its scope was paused is not taken over before the resume: such a run may
-/// stay PAUSING. A run that waits for nothing but a child run that was paused by itself is shown as RUNNING.
+/// The limits: an attempt of a paused scope that was never answered may be in flight still, and then the run is PAUSING, or its
+/// worker died, and it is PAUSED; both are let pass. A run that waits for nothing but a child run that was paused by itself is shown as RUNNING.
 pub(super) async fn finish(ledger: &Ledger, runtime: &Runtime) -> Held {
     let now = runtime.ports().clock.now();
     let patience = RESTART + ledger.options.sweep_interval * 2 + ledger.options.skew;
