@@ -210,7 +210,8 @@ fn as_asked(
             run_says,
         }))
     };
-    let mut input = asked.input.clone();
+    // Nothing counts as an empty object.
+    let mut input = if asked.input.is_null() { Value::object() } else { asked.input.clone() };
     if let Some(schema) = &workflow.input_schema {
         schema.fill_defaults(&mut input);
     }

@@ -1,6 +1,7 @@
 //! One process: alive, frozen, dead; and the ports that it sees the world through.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use runtime::Options;
 use runtime::Ports;
 use runtime::Runtime;
 use runtime::memory;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::observation::ProcessId;
@@ -34,13 +35,20 @@ pub struct Life {
     offset: AtomicI64,
     /// Nothing in it moves until then.
     frozen: Mutex<Instant>,
-    dead: watch::Sender<bool>,
+    dead: AtomicBool,
+    /// Rung at its death. Not a `watch` channel: that wakes those who wait in an order of chance.
+    death: Notify,
 }
 
 impl Life {
     fn new(id: ProcessId, offset: i64) -> Self {
-        let (dead, _) = watch::channel(false);
-        Self { id, offset: AtomicI64::new(offset), frozen: Mutex::new(Instant::now()), dead }
+        Self {
+            id,
+            offset: AtomicI64::new(offset),
+            frozen: Mutex::new(Instant::now()),
+            dead: AtomicBool::new(false),
+            death: Notify::new(),
+        }
     }
 
     /// What stands for those who take from a queue in the name of processes to come.
@@ -65,14 +73,16 @@ impl Life {
     }
 
     pub(crate) fn is_dead(&self) -> bool {
-        *self.dead.borrow()
+        self.dead.load(Ordering::Relaxed)
     }
 
     /// Waits for its end.
     pub(crate) async fn died(&self) {
-        let mut dead = self.dead.subscribe();
-        // The sender is this very process.
-        let _ = dead.wait_for(|dead| *dead).await;
+        let mut death = std::pin::pin!(self.death.notified());
+        death.as_mut().enable();
+        if !self.is_dead() {
+            death.await;
+        }
     }
 
     /// Answers when it may go on: at once, as a rule; later if it is frozen, never if it is dead.
@@ -91,8 +101,9 @@ impl Life {
 
     /// It dies, here and now.
     pub(crate) fn kill(&self, world: &World) {
-        if !self.dead.send_replace(true) {
+        if !self.dead.swap(true, Ordering::Relaxed) {
             world.died(self);
+            self.death.notify_waiters();
         }
     }
 }
