@@ -14,15 +14,19 @@ ACCEPTANCE ?= ../shared/acceptance
 YES ?=
 # How long `make fuzz` fuzzes in all; the time is shared by the targets.
 FUZZ_SECONDS ?= 60
+# How many histories `make test` plays, and for how long `make soak` does.
+HISTORIES ?= 20000
+MINUTES ?= 60
+SIMULATOR = $(CARGO) run --locked --quiet --package stepwell-simulator --bin stepwell-sim -- --jobs $$(nproc)
 # How long `make bench` loads the server for each workload.
 BENCH_SECONDS ?= 20
 
-.PHONY: help check fmt clippy unit doc deny mutable dependencies test integration binary corpus conformance acceptance pages fuzz demo mutants bench clean
+.PHONY: help check fmt clippy unit doc deny breakages dependencies test integration binary corpus conformance acceptance pages fuzz demo histories soak mutants bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
-check: fmt clippy unit doc deny dependencies mutable ## the gate: format, lints, unit tests, rustdoc, licences, dependency list
+check: fmt clippy unit doc deny dependencies breakages ## the gate: format, lints, unit tests, rustdoc, licences, dependency list
 
 fmt:
 	$(CARGO) fmt --all --check
@@ -39,13 +43,13 @@ doc:
 deny: ## licences, duplicate and banned crates, sources; advisories where their database is reachable
 	scripts/deny
 
-mutable:
+breakages:
 	scripts/mutants --check
 
 dependencies: ## every direct dependency stands in docs/adr/0001-dependencies.md, and only those
 	scripts/check-dependencies
 
-test: check integration corpus acceptance pages fuzz ## everything: the gate, integration and crash tests, corpus, docs, a minute of fuzzing, the demo
+test: check integration histories corpus acceptance pages fuzz ## everything: the gate, integration and crash tests, histories under faults, corpus, docs, a minute of fuzzing, the demo
 	$(MAKE) demo YES=1
 	@echo "make test: all passed"
 
@@ -55,6 +59,12 @@ integration:
 	$(CARGO) test --locked --quiet --package stepwell-agreement
 	# Stack frames and overflow checks differ in release: the evaluator's limits must hold in both.
 	CARGO_PROFILE_RELEASE_LTO=off $(CARGO) test --locked --quiet --release --package stepwell-expression --test hostile
+
+histories: ## random workflows under random faults, from fresh seeds that it prints (HISTORIES, default 20000)
+	$(SIMULATOR) --histories $(HISTORIES)
+
+soak: ## the same for MINUTES (default 60), whatever breaks
+	$(SIMULATOR) --minutes $(MINUTES) --keep-going
 
 binary:
 	$(CARGO) build --locked --quiet --bin stepwell
