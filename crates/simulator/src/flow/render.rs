@@ -99,10 +99,11 @@ pub(super) fn counter(name: &str) -> String {
     format!("n_{name}")
 }
 
-fn count(name: &str) -> Fields {
+/// Counts for the node with this name.
+fn count(name: &str, id: String) -> Fields {
     let mut count = Fields::new();
     let key = counter(name);
-    put(&mut count, "id", counting(name));
+    put(&mut count, "id", id);
     put(&mut count, "type", "transform");
     put(&mut count, "expression", format!("ctx.get(\"{key}\", 0) + 1"));
     put(&mut count, "resultPath", key);
@@ -275,7 +276,8 @@ fn state(node: &Node, onward: Onward<'_>, flat: &mut Vec<Fields>) {
             if let Some(limit) = limit {
                 put(&mut own, "maxIterations", *limit);
             }
-            let mut first = count(&node.name);
+            // Not the name of a state that counts for a node of the body, which may be called like this one.
+            let mut first = count(&node.name, format!("{} round", node.name));
             match body.first() {
                 Some(node) => put(&mut first, "next", entry(node)),
                 None => put(&mut first, "end", true),
@@ -288,7 +290,7 @@ fn state(node: &Node, onward: Onward<'_>, flat: &mut Vec<Fields>) {
         }
         Kind::Again { to, times } => {
             goes_on = false;
-            let mut first = count(&node.name);
+            let mut first = count(&node.name, counting(&node.name));
             put(&mut first, "next", &*node.name);
             flat.push(first);
             let condition = format!("{} <= {times}", counter(&node.name));

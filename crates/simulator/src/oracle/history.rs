@@ -231,7 +231,12 @@ impl History {
             matches!(entry, Entry::Cut { .. } | Entry::Moment(Moment::Ended(_) | Moment::Failed { .. }))
         };
         while self.entries.pop_if(|(_, entry)| void(entry)).is_some() {}
+        // After a skipped state what failed is the state around its list: what was answered before that stays.
+        let around = matches!(self.entries.last(), Some((_, Entry::Moment(Moment::Skipped { .. }))));
         self.entries.push((at, Entry::Redriven));
+        if around {
+            return;
+        }
         let Some(world) = self.current.as_ref().and_then(|current| self.stays.get_mut(current)) else {
             return;
         };

@@ -407,7 +407,7 @@ pub(super) fn insert(object: &mut Value, key: &Arc<str>, value: &Value) {
     }
 }
 
-fn is_in_steps(path: &Path) -> bool {
+pub(super) fn is_in_steps(path: &Path) -> bool {
     matches!(path.segments().first(), Some(Segment::Key(key)) if **key == *"steps")
 }
 

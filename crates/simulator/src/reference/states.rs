@@ -36,6 +36,7 @@ use super::scope::Halt;
 use super::scope::Interpreter;
 use super::scope::Line;
 use super::scope::Stay;
+use super::scope::is_in_steps;
 use super::scope::later;
 use super::scope::write_step;
 
@@ -250,6 +251,9 @@ impl<'a> Interpreter<'a> {
         if let Some(path) = &stay.state.result_path {
             // One that cannot be written fails the state, if it gets that far.
             let _ = path.write(&mut line.context, output.clone());
+            if !is_in_steps(path) {
+                let _ = path.write(&mut line.writes, output.clone());
+            }
         }
         if approved {
             return self.complete(line, stay, Some(output), stay.state.next);
