@@ -1,5 +1,8 @@
 //! Asked the same, the file answers as the store in memory does; also when it is closed and opened half way.
 
+// They are tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
