@@ -1,4 +1,4 @@
-//! The world as a run's journals have it, and whether the run came to what the [`reference`](crate::reference) says.
+//! The world as a run's journals have it, and whether the run came to what the [`mod@reference`] says.
 //!
 //! [`compare`] goes through a run and its child runs: for every scope the moments it went through (states entered and
 //! skipped, what was asked of the world, outputs, errors, the way on), its context, and how it ended. The journals say what

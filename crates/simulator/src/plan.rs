@@ -151,6 +151,8 @@ pub enum Mischief {
     Unavailable,
     /// It takes effect, and its answer is lost.
     Unknown,
+    /// It does nothing, and whoever asked cannot know that.
+    Unheard,
     /// It takes this long before it takes effect.
     StallBefore(u64),
     /// It takes this long after it took effect.
@@ -175,6 +177,7 @@ impl Mischief {
             Self::DieAfter => "die after",
             Self::Unavailable => "unavailable",
             Self::Unknown => "answer lost",
+            Self::Unheard => "request lost",
             Self::StallBefore(_) => "stall before",
             Self::StallAfter(_) => "stall after",
             Self::Stale(_) => "stale read",

@@ -49,6 +49,7 @@ impl Port {
             Some(Mischief::Unavailable) => {
                 return Err(failed(injected(StoreErrorKind::Unavailable, call)));
             }
+            Some(Mischief::Unheard) => return Err(failed(injected(StoreErrorKind::Unknown, call))),
             Some(Mischief::StallBefore(millis)) => self.pause(Pause::Sleep(millis)).await,
             Some(Mischief::Stale(millis)) => stale = millis,
             _ => {}

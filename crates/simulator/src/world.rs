@@ -479,6 +479,7 @@ fn draw(rates: &Rates, nature: Nature, rng: &mut Rng) -> Option<Mischief> {
         0 if half => Mischief::DieBefore,
         0 => Mischief::DieAfter,
         1 => Mischief::Unavailable,
+        2 if half => Mischief::Unheard,
         2 => Mischief::Unknown,
         3 if half => Mischief::StallBefore(spread(rng, 100, 100_000)),
         3 => Mischief::StallAfter(spread(rng, 100, 100_000)),

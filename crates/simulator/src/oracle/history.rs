@@ -50,6 +50,10 @@ pub(super) struct History {
     /// Of a child: its number, and the record of its parent that made it.
     index: Option<u32>,
     fork: Option<u64>,
+    /// Paused by request, and because its parent is.
+    paused: (bool, bool),
+    /// Children have ended since it was paused.
+    held: bool,
 }
 
 /// A child run that was asked for.
@@ -167,7 +171,21 @@ impl History {
             Event::DeadlinePassed {} => {
                 self.entries.push((record.at, Entry::Cut { own: false, reason: None }));
             }
-            Event::Redriven { .. } => self.redriven(record.at),
+            Event::Redriven { inherited, .. } => {
+                self.paused.1 &= inherited.is_none();
+                self.redriven(record.at);
+            }
+            Event::Paused { inherited, .. } => match inherited {
+                None => self.paused.0 = true,
+                Some(_) => self.paused.1 = true,
+            },
+            Event::Resumed { inherited, .. } => {
+                match inherited {
+                    None => self.paused.0 = false,
+                    Some(_) => self.paused.1 = false,
+                }
+                self.held &= self.is_paused();
+            }
             Event::SubworkflowRequested { run, input, .. } => {
                 if let Some(stay) = self.current.clone() {
                     self.child_runs.push((run.clone(), input.clone(), stay));
@@ -176,6 +194,7 @@ impl History {
             _ => {}
         }
         let Some(current) = self.current.clone() else { return };
+        let paused = self.is_paused();
         let world = self.stays.entry(current).or_default();
         match event {
             Event::StepSucceeded { output, .. } => {
@@ -207,11 +226,20 @@ impl History {
                     world.child = ended.first().map(|child| (child.seq, moments::outcome(&child.outcome)));
                 } else if !world.released {
                     let ends = ended.iter().map(|child| (child.index, moments::outcome(&child.outcome)));
-                    world.ended.push(ends.collect());
+                    // A join waits for the resume: whoever ends before that counts, as if all had ended at once.
+                    match world.ended.last_mut().filter(|_| self.held) {
+                        Some(batch) => batch.extend(ends),
+                        None => world.ended.push(ends.collect()),
+                    }
+                    self.held = paused;
                 }
             }
             _ => {}
         }
+    }
+
+    fn is_paused(&self) -> bool {
+        self.paused.0 || self.paused.1
     }
 
     /// The output with which the current state completes, where the event does not say it.
