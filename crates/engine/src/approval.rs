@@ -29,7 +29,7 @@ pub(crate) fn vote(decider: &mut Decider<'_>, id: &str, vote: Vote) -> Result<()
     let Some(Phase::Approval { request, votes }) = decider.scope.top().map(|frame| &frame.phase) else {
         return Err(Refusal::NotAsked);
     };
-    // Also when the time of the run or of a state around is over, and nobody has seen it yet: the vote would change nothing.
+    // Also when the time of this scope or of a state around is over, and nobody has seen it yet: the vote would change nothing.
     let late = decider.scope.due().is_some_and(|due| decider.now() >= due);
     if request.id.as_ref() != id || late {
         return Err(Refusal::NotAsked);

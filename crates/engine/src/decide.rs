@@ -1,5 +1,6 @@
 //! What happens next: the one decision function, and what it is asked and answers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use expression::Value;
@@ -444,8 +445,10 @@ impl<'a> Decider<'a> {
 /// A child that several saw end is told of once; as it ended last, should it have been redriven in between.
 fn each_once(ended: Vec<ChildEnded>) -> Vec<ChildEnded> {
     let mut once: Vec<ChildEnded> = Vec::with_capacity(ended.len());
+    let mut places = BTreeMap::new();
     for child in ended {
-        match once.iter_mut().find(|known| known.index == child.index) {
+        let place = *places.entry(child.index).or_insert(once.len());
+        match once.get_mut(place) {
             None => once.push(child),
             Some(known) if known.seq < child.seq => *known = child,
             Some(_) => {}

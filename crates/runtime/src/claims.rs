@@ -78,6 +78,11 @@ impl Worker {
         self.running.next.store(0, Ordering::Release);
     }
 
+    /// The number of the record by which it claimed what it performs; 0 between steps.
+    pub(crate) fn claim(&self) -> u64 {
+        self.running.claim.load(Ordering::Acquire)
+    }
+
     /// It performs nothing any more.
     pub(crate) fn let_go(&self) {
         self.running.claim.store(0, Ordering::Release);

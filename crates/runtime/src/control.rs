@@ -166,7 +166,7 @@ impl Runtime {
         }
         let id = request.id.unwrap_or_else(|| self.core.ports.ids.append());
         for _ in 0..TRIES {
-            let mut inbox = self.inbox(run).await?;
+            let mut inbox = Arc::unwrap_or_clone(self.inbox(run).await?);
             let append_id = self.core.ports.ids.append();
             let (name, payload, by) = (request.name.clone(), request.payload.clone(), request.by.clone());
             let now = self.now();
@@ -174,12 +174,9 @@ impl Runtime {
             let record = inbox
                 .send(id.clone(), name, payload, by, append_id, now)
                 .map_err(|error| Error::Unencodable { scope: key.clone(), reason: error.to_string() })?;
-            let Some(record) = record else {
-                self.core.inboxes.put(inbox);
-                return Ok(false);
-            };
+            let Some(record) = record else { return Ok(false) };
             if self.append(&key, &record, vec![Extra::Due(later(now, DOORLESS))]).await? {
-                self.core.inboxes.put(inbox);
+                self.core.inboxes.put(Arc::new(inbox));
                 // Stored; and whoever does not hear of it now is rung by the sweeper.
                 if let Err(error) = self.ring_waiters(run, &request.name).await {
                     tracing::warn!(%run, %error, "a signal is stored, but those who wait for it must wait for the sweeper");
@@ -201,13 +198,20 @@ impl Runtime {
     }
 
     /// The run's inbox as its journal says.
-    pub(crate) async fn inbox(&self, run: &RunId) -> Result<Inbox, Error> {
-        let mut inbox = self.core.inboxes.take(run);
+    pub(crate) async fn inbox(&self, run: &RunId) -> Result<Arc<Inbox>, Error> {
+        let mut inbox = self.core.inboxes.get(run);
         loop {
             let records = self.core.ports.journal.read(inbox.key(), inbox.seq(), PAGE).await?;
-            for record in &records {
-                inbox.replay(record)?;
+            if records.is_empty() {
+                return Ok(inbox);
             }
+            let mut further = Arc::unwrap_or_clone(inbox);
+            for record in &records {
+                // What was kept may be what does not fit.
+                further.replay(record).inspect_err(|_| self.core.inboxes.forget(run))?;
+            }
+            inbox = Arc::new(further);
+            self.core.inboxes.put(inbox.clone());
             if records.len() < PAGE {
                 return Ok(inbox);
             }
@@ -216,10 +220,7 @@ impl Runtime {
 
     /// Whether a signal of this name stands in the run's inbox behind the one with this number.
     pub(crate) async fn is_sent(&self, run: &RunId, name: &str, received: u64) -> Result<bool, Error> {
-        let inbox = self.inbox(run).await?;
-        let sent = inbox.next(name, received).is_some();
-        self.core.inboxes.put(inbox);
-        Ok(sent)
+        Ok(self.inbox(run).await?.next(name, received).is_some())
     }
 
     /// What stands in the inbox for a scope that waits for a signal.
@@ -230,7 +231,6 @@ impl Runtime {
         }
         let inbox = self.inbox(&head.key().run).await?;
         let next = inbox.next(name, received).cloned();
-        self.core.inboxes.put(inbox);
         Ok(next.map(|signal| Stimulus::Signals(vec![signal])))
     }
 }

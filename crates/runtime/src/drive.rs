@@ -26,6 +26,7 @@ use crate::perform::Performed;
 use crate::ports::Hint;
 use crate::ports::Queue;
 use crate::ports::Ring;
+use crate::runtime::later;
 
 /// Conflicts in one visit after which it is given up.
 const CONFLICTS: u32 = 30;
@@ -91,6 +92,7 @@ impl Runtime {
             worker: None,
             conflicts: 0,
             setbacks: 0,
+            thorough: errand.thorough,
             performed: false,
             appended: false,
             lists_changed: false,
@@ -114,8 +116,16 @@ impl Runtime {
                 // What was performed and cannot be recorded would have to be performed again.
                 Err(error) if matches!(wish, Some(Stimulus::Performed { .. })) && !error.is_lasting() => {
                     let Some(pause) = PATIENCE.get(visit.setbacks) else { return Err(error) };
+                    let stop = errand.turn.and_then(|turn| turn.stop_at);
+                    if stop.is_some_and(|stop| later(self.now(), *pause) >= stop) {
+                        return Err(error);
+                    }
                     tracing::warn!(scope = %key, %error, "an answer cannot be recorded yet; trying again");
                     visit.setbacks += 1;
+                    // Meanwhile nobody else is to take the step for abandoned.
+                    if let Some(worker) = visit.worker.as_ref().filter(|_| !self.core.options.exclusive) {
+                        self.renew(key, worker.claim()).await;
+                    }
                     self.core.ports.clock.sleep(*pause).await;
                 }
                 // What was asked for is stored; the rest is for whoever answers the scope's doorbell.
@@ -268,10 +278,12 @@ impl Runtime {
         let told = tell(&head);
         let lists = match (visit.lists_changed, visit.key.path.is_root()) {
             // Whoever wrote the last record may not have come to tell the lists what branches wait for.
-            (_, true) if !visit.appended => Some(visit.key.run.clone()),
+            (_, true) if visit.thorough && !visit.appended => Some(visit.key.run.clone()),
             (false, _) => None,
             (true, false) => Some(visit.key.run.clone()),
-            (true, true) if waits_for_children(head.scope.activity()) => Some(visit.key.run.clone()),
+            (true, true) if head.scope.is_paused() && waits_for_children(head.scope.activity()) => {
+                Some(visit.key.run.clone())
+            }
             (true, true) => {
                 head.scope.run().and_then(|run| run.parent.as_ref()).map(|parent| parent.run.clone())
             }
@@ -321,12 +333,15 @@ impl Runtime {
 }
 
 /// One visit, whatever heads it needs.
+#[allow(clippy::struct_excessive_bools)] // Each is a fact of its own.
 struct Visit<'a> {
     key: &'a ScopeKey,
     worker: Option<Worker>,
     conflicts: u32,
     /// Tries in vain to record what was performed.
     setbacks: usize,
+    /// Nothing that was done before is believed.
+    thorough: bool,
     performed: bool,
     appended: bool,
     lists_changed: bool,

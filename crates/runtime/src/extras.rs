@@ -77,6 +77,8 @@ pub(crate) fn extras(
     let born = scope.seq() == 0;
     let forked = events.iter().any(|event| matches!(event, Event::Forked { .. }));
     let asked = events.iter().any(|event| matches!(event, Event::SubworkflowRequested { .. }));
+    // Its children are to be told, however long nobody had to look.
+    let released = events.iter().any(|event| matches!(event, Event::ChildrenReleased {}));
     let due = scope.due();
     let over = activity == Activity::Ended;
     // What it waits for may have been sent already, or has just come, long before the time of its entry if it has one at all:
@@ -90,7 +92,7 @@ pub(crate) fn extras(
         None
     } else if doorless {
         Some(later(now, DOORLESS))
-    } else if forked || asked || awaits || received {
+    } else if forked || asked || released || awaits || received {
         Some(later(now, FORKED))
     } else if parks(activity) && (due != before.due || !parks(before.activity)) {
         // Its children may die without a word, however far off its own deadline is.

@@ -76,8 +76,10 @@ pub async fn approval(
 
 async fn answer(runtime: &Runtime, delivery: &Delivery, turn: Option<Turn>) -> Result<(), Unanswered> {
     let scope = &delivery.scope;
-    let hints = delivery.hints.iter().filter(|hint| **hint != Hint::None).cloned().collect();
-    let errand = Errand { hints, turn, thorough: delivery.redeliveries > 0, ..Errand::default() };
+    let hints =
+        delivery.hints.iter().filter(|hint| !matches!(hint, Hint::None | Hint::Missed)).cloned().collect();
+    let thorough = delivery.redeliveries > 0 || delivery.hints.contains(&Hint::Missed);
+    let errand = Errand { hints, turn, thorough, ..Errand::default() };
     match runtime.drive(scope, errand).await {
         Ok(()) => {
             if runtime.core.trouble.went_well(scope) {

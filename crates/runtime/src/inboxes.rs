@@ -1,5 +1,7 @@
 //! The inboxes that this process has read, so that each look at one costs no more than what is new in it.
 
+use std::sync::Arc;
+
 use engine::Inbox;
 use engine::RunId;
 use parking_lot::Mutex;
@@ -10,15 +12,16 @@ const LIMIT: usize = 256;
 
 /// Inboxes as far as they were read; what came since stands in their journals.
 #[derive(Default)]
-pub(crate) struct Inboxes(Mutex<FxHashMap<RunId, Inbox>>);
+pub(crate) struct Inboxes(Mutex<FxHashMap<RunId, Arc<Inbox>>>);
 
 impl Inboxes {
-    /// Takes one out, to read on or to send to. It is not to be put back when what it was given was not stored.
-    pub(crate) fn take(&self, run: &RunId) -> Inbox {
-        self.0.lock().remove(run).unwrap_or_else(|| Inbox::new(run.clone()))
+    /// One as far as it was read; several may read on at once.
+    pub(crate) fn get(&self, run: &RunId) -> Arc<Inbox> {
+        self.0.lock().get(run).cloned().unwrap_or_else(|| Arc::new(Inbox::new(run.clone())))
     }
 
-    pub(crate) fn put(&self, inbox: Inbox) {
+    /// Keeps what was read, or sent and stored.
+    pub(crate) fn put(&self, inbox: Arc<Inbox>) {
         let mut kept = self.0.lock();
         let run = &inbox.key().run;
         // Somebody else may have read further meanwhile.
@@ -31,7 +34,7 @@ impl Inboxes {
         kept.insert(run.clone(), inbox);
     }
 
-    /// The run is over.
+    /// The run is over, or its inbox cannot be read on.
     pub(crate) fn forget(&self, run: &RunId) {
         self.0.lock().remove(run);
     }

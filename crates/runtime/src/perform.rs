@@ -131,7 +131,7 @@ impl Runtime {
         let mut known = claimed;
         while self.now() >= later(known, options.lease / 2) {
             known = self.now();
-            self.renew(holding, known).await;
+            self.renew(holding.scope, holding.claim).await;
             match self.still_wanted(holding, holding.deadline).await? {
                 Wanted::Until(_) => {}
                 Wanted::Due => return Ok(Some(Performed::Due)),
@@ -167,7 +167,7 @@ impl Runtime {
             }
             let now = self.now();
             if !options.exclusive && now >= beat {
-                self.renew(holding, now).await;
+                self.renew(holding.scope, holding.claim).await;
                 beat = later(self.now(), third);
             }
             match self.still_wanted(holding, deadline).await {
@@ -182,14 +182,13 @@ impl Runtime {
         }
     }
 
-    async fn renew(&self, holding: &Holding<'_>, now: Timestamp) {
-        let lease = Lease {
-            worker: self.core.options.worker.clone(),
-            claim: holding.claim,
-            until: later(now, self.core.options.lease),
-        };
-        if let Err(error) = self.core.ports.journal.renew(holding.scope, &lease).await {
-            tracing::warn!(scope = %holding.scope, %error, "a lease was not renewed");
+    /// Says that the worker of this claim is alive.
+    pub(crate) async fn renew(&self, scope: &ScopeKey, claim: u64) {
+        let options = &self.core.options;
+        let until = later(self.now(), options.lease);
+        let lease = Lease { worker: options.worker.clone(), claim, until };
+        if let Err(error) = self.core.ports.journal.renew(scope, &lease).await {
+            tracing::warn!(%scope, %error, "a lease was not renewed");
         }
     }
 

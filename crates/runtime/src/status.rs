@@ -110,11 +110,19 @@ impl Runtime {
     }
 
     /// Writes to the run's summary what its branches wait for, and to those of the runs that wait for it.
-    pub(crate) async fn project(&self, run: &RunId) -> Result<(), Error> {
-        let mut next = Some(run.clone());
+    pub(crate) async fn project(&self, first: &RunId) -> Result<(), Error> {
+        let mut next = Some(first.clone());
         for _ in 0..ANCESTORS {
             let Some(run) = next.take() else { return Ok(()) };
-            next = self.project_one(&run).await?;
+            next = match self.project_one(&run).await {
+                Ok(parent) => parent,
+                Err(error) if run == *first => return Err(error),
+                // What is wrong with a run above is not this one's fault.
+                Err(error) => {
+                    tracing::warn!(%run, %error, "lists may show an older status for a while");
+                    return Ok(());
+                }
+            };
         }
         Ok(())
     }

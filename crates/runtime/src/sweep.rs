@@ -133,7 +133,7 @@ pub async fn recover(runtime: &Runtime) -> Result<usize, Error> {
             queue: Queue::Steps,
             scope: ScopeKey::root(run),
             after: Duration::ZERO,
-            hint: Hint::None,
+            hint: Hint::Missed,
         };
         runtime
             .core
@@ -234,7 +234,7 @@ impl Runtime {
                 (None, 0)
             }
             Verdict::Ring { queue, after, vain, due } => {
-                rings.push(Ring { queue, scope: row.scope.clone(), after, hint: Hint::None });
+                rings.push(Ring { queue, scope: row.scope.clone(), after, hint: Hint::Missed });
                 let visits = row.visits.saturating_add(1);
                 if vain && visits >= VISITS {
                     self.mark(&row.scope.run, Some("NO_PROGRESS")).await;

@@ -219,7 +219,11 @@ async fn lost_doorbells_only_delay() {
     for seed in 0..30_u64 {
         let world = World::new();
         let rule = move |call: u64, name: &'static str| {
-            let dice = (call ^ (seed << 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+            // Well mixed: calls that follow each other at the same distance are not to have the same fate (`SplitMix64`).
+            let bits = (call + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (seed << 32);
+            let bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            let dice = bits ^ (bits >> 31);
             match name {
                 "ring" if dice.is_multiple_of(2) => Fault::Lose,
                 "append" if dice.is_multiple_of(11) => Fault::After,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use engine::RunId;
 use engine::ScopeKey;
+use engine::ScopePath;
 use jiff::Timestamp;
 use model::Workflow;
 use runtime::Doing;
@@ -22,6 +23,7 @@ use runtime::ports::Call;
 use runtime::ports::CallError;
 use runtime::ports::Catalog as _;
 use runtime::ports::DefinitionKind;
+use runtime::ports::DueRow;
 use runtime::ports::Journal as _;
 use runtime::ports::PageRequest;
 use runtime::ports::RunFilter;
@@ -382,6 +384,9 @@ impl Story<'_> {
                 match place.activity {
                     Doing::Approval => waits.push(Wait::Approval(run.clone())),
                     Doing::Signal => {
+                        if let Some(at) = self.looked_at(run, &place.scope).await {
+                            return Rest::Moves(Some(at), what());
+                        }
                         let signal = place.signal.unwrap_or_default();
                         waits.push(Wait::Signal(run.clone(), signal));
                     }
@@ -397,6 +402,15 @@ impl Story<'_> {
             return Rest::Moves(None, "all that is waited for is child runs".to_owned());
         }
         if waits.is_empty() { Rest::Over } else { Rest::Waits(waits) }
+    }
+
+    /// When the sweeper looks again whether a signal has come, if it does.
+    async fn looked_at(&self, run: &RunId, scope: &ScopePath) -> Option<Timestamp> {
+        let rows = self.world.store.due(Timestamp::MAX, None, usize::MAX).await.ok()?;
+        let theirs = |row: &&DueRow| {
+            row.scope.run == *run && (row.scope.path == *scope || row.scope.path == ScopePath::inbox())
+        };
+        rows.iter().find(theirs).map(|row| row.at)
     }
 
     async fn answer(&self, client: &mut Client, waits: Vec<Wait>, round: u32) {

@@ -1,4 +1,5 @@
-//! What must hold of every history, whatever failed in it: checked after every observation, and in full at its end.
+//! What must hold of every history, whatever failed in it: checked after every observation (`findable` after a part of them),
+//! and in full at its end.
 //!
 //! A [`Checker`] reads what happened at the ports and keeps models of its own: it asks no decision of the engine. Only
 //! [`replay`](INVARIANTS) uses the engine's fold, because it is about that. A rule that has limits (a clock that jumped, a

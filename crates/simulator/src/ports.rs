@@ -58,7 +58,8 @@ impl Port {
         match turn.fault {
             Some(Mischief::DieAfter) => return self.die().await,
             Some(Mischief::Unknown) => {
-                result?;
+                // Also that it could not be done.
+                drop(result);
                 self.pause(turn.after).await;
                 return Err(failed(injected(StoreErrorKind::Unknown, call)));
             }

@@ -65,6 +65,14 @@ fn no_history_breaks_an_invariant() {
     assert!(totals.agree >= 600, "{}", totals.agree);
 }
 
+#[test]
+fn every_invariant_is_promised_in_the_docs() {
+    let docs = include_str!("../../../docs/testing.md");
+    for (name, promise) in stepwell_simulator::invariants::INVARIANTS {
+        assert!(docs.contains(&format!("| `{name}` | {promise} |")), "docs/testing.md has no row for {name}");
+    }
+}
+
 /// As if no process might die that has called an agent.
 fn forbidden(plan: &Plan) -> History {
     let mut called = 0;

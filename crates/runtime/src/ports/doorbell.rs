@@ -57,6 +57,8 @@ pub struct Ring {
 pub enum Hint {
     /// Nothing in particular.
     None,
+    /// Something may have been missed: believe nothing that was done before.
+    Missed,
     /// The child with this index ended.
     ChildEnded(u32),
     /// A signal was sent.
