@@ -8,6 +8,7 @@ use super::Held;
 use super::broken;
 use super::ledger::Ledger;
 use super::ledger::Moment;
+use super::ledger::begins;
 use super::line::Leaf;
 use super::line::Line;
 use super::line::Step;
@@ -18,7 +19,7 @@ const NAME: &str = "pause-holds";
 /// Between `Paused` and `Resumed` of a scope nothing is begun, fired, timed out, joined or ended in it; recorded may be: the
 /// answers of attempts in flight, ends of children, votes and decisions, a cancel and the end it brings.
 ///
-/// Once a run's summary says PAUSED, no scope of it nor of its child runs claims anything until its root is resumed.
+/// Once a run's summary says PAUSED, nothing begins or runs out in any scope of it or of its child runs until its root is resumed.
 ///
 /// A resume moves every clock of the scope by the length of the pause: `resumed - stopped` by the records' own times (from the
 /// redrive on, where one came during the pause, since deadlines begin anew with it); where a
@@ -31,7 +32,7 @@ pub(super) fn check(ledger: &Ledger, moment: &Moment<'_>) -> Held {
     if line.is_paused() && !may_follow_a_pause(event, line) {
         return broken(NAME, format!("{}: the scope is paused", moment.place()));
     }
-    if matches!(event, Event::StepClaimed { .. }) {
+    if begins(event) || matches!(event, Event::TimerFired {} | Event::WaitTimedOut {}) {
         let mut above = std::iter::once(*line).chain(ledger.ancestors(line));
         let paused = above.find(|line| ledger.runs.get(&line.key.run).is_some_and(|run| run.shown_paused));
         if let Some(paused) = paused {
