@@ -152,6 +152,8 @@ pub(crate) enum Phase {
     Inside(Box<Inside>),
     /// Has its output (`None`: passes on what flowed in); not completed yet.
     Done {
+        // An output that is null is not the same as none.
+        #[serde(default, deserialize_with = "crate::event::some", skip_serializing_if = "Option::is_none")]
         output: Option<Value>,
     },
     /// An approval or signal timed out; what follows is not decided yet.

@@ -288,7 +288,7 @@ impl Runtime {
                 head.scope.run().and_then(|run| run.parent.as_ref()).map(|parent| parent.run.clone())
             }
         };
-        if head.wants_snapshot() {
+        if head.wants_snapshot(self.core.options.snapshot_bytes) {
             self.snapshot(&mut head).await;
         }
         // Kept before anybody is rung, so that whoever comes finds it.

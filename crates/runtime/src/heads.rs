@@ -11,8 +11,6 @@ use model::Workflow;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
-/// A snapshot is not worth writing below this many bytes of records.
-const SNAPSHOT_BYTES: usize = 128 << 10;
 /// What an empty scope takes, about.
 const HEAD_BYTES: usize = 2 << 10;
 
@@ -65,8 +63,8 @@ impl Head {
 
     /// A snapshot is due once as many bytes were appended as the last one had: the cost stays in proportion, however large
     /// the scope's data is, and so does the cost of loading it.
-    pub(crate) fn wants_snapshot(&self) -> bool {
-        self.unsaved >= SNAPSHOT_BYTES.max(self.saved) && self.scope.outcome().is_none()
+    pub(crate) fn wants_snapshot(&self, least: usize) -> bool {
+        self.unsaved >= least.max(self.saved) && self.scope.outcome().is_none()
     }
 
     pub(crate) fn snapshot_taken(&mut self, bytes: usize) {

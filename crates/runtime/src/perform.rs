@@ -96,7 +96,7 @@ impl Runtime {
             std::task::Poll::Ready(answer) => answer,
             std::task::Poll::Pending => {
                 let snapshot = async {
-                    if head.wants_snapshot() {
+                    if head.wants_snapshot(self.core.options.snapshot_bytes) {
                         self.snapshot(head).await;
                     }
                 };
@@ -115,7 +115,7 @@ impl Runtime {
                 }
             }
         };
-        if head.wants_snapshot() {
+        if head.wants_snapshot(self.core.options.snapshot_bytes) {
             self.snapshot(head).await;
         }
         Ok(Performed::Answer(answered(state, visit, attempt, epoch, answer)))

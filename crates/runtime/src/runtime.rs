@@ -53,6 +53,8 @@ pub struct Options {
     pub inline_limit: Duration,
     /// One attempt's limit where the state gives none. An agent's own is the agents' to keep.
     pub step_timeout: Duration,
+    /// A snapshot is due once as many bytes of records follow the last one, or more where that is larger itself.
+    pub snapshot_bytes: usize,
     /// Scopes kept in memory.
     pub cached_scopes: usize,
     /// Bytes of them, about.
@@ -68,6 +70,7 @@ impl Options {
             lease: Duration::from_secs(30),
             inline_limit: Duration::from_mins(2),
             step_timeout: Duration::from_hours(24),
+            snapshot_bytes: 128 << 10,
             cached_scopes: 4096,
             cached_bytes: 16 << 20,
         }

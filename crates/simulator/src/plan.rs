@@ -49,11 +49,18 @@ pub struct Limits {
     pub inline: u64,
     /// Workers of each queue, where processes stay.
     pub workers: usize,
+    /// Bytes of records after which a snapshot is due.
+    #[serde(default = "usual_snapshots")]
+    pub snapshots: usize,
+}
+
+fn usual_snapshots() -> usize {
+    128 << 10
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { scopes: 4096, inline: 2 * MINUTE, workers: 1024 }
+        Self { scopes: 4096, inline: 2 * MINUTE, workers: 1024, snapshots: usual_snapshots() }
     }
 }
 
@@ -256,6 +263,7 @@ impl Plan {
             scopes: pick(&mut rng, &[4096, 4096, 4096, 3, 1]),
             inline: pick(&mut rng, &[2 * MINUTE, 2 * MINUTE, 10 * SECOND, 50, 0]),
             workers: pick(&mut rng, &[1024, 1024, 1024, 8, 3]),
+            snapshots: pick(&mut rng, &[128 << 10, 128 << 10, 2000, 1]),
         };
         let runs = pick(&mut rng, &[1, 1, 1, 2, 3]);
         let starts = (0..runs).map(|n: u64| if n == 0 { 0 } else { rng.u64(0..10 * SECOND) }).collect();

@@ -146,7 +146,15 @@ impl Process {
         let worker = format!("p{}", id.0);
         let options = if exclusive { Options::exclusive(worker) } else { Options::shared(worker) };
         let inline_limit = Duration::from_millis(limits.inline);
-        let runtime = Runtime::new(ports, Options { cached_scopes: limits.scopes, inline_limit, ..options });
+        let runtime = Runtime::new(
+            ports,
+            Options {
+                cached_scopes: limits.scopes,
+                snapshot_bytes: limits.snapshots,
+                inline_limit,
+                ..options
+            },
+        );
         world.observe(Some(&life), What::ProcessStarted(id));
         Self { life, runtime }
     }
