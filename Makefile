@@ -14,8 +14,9 @@ ACCEPTANCE ?= ../shared/acceptance
 YES ?=
 # How long `make fuzz` fuzzes in all; the time is shared by the targets.
 FUZZ_SECONDS ?= 60
-# How many histories `make test` plays, and for how long `make soak` does.
+# How many histories `make test` plays, from which seed on, and for how long `make soak` plays fresh ones.
 HISTORIES ?= 20000
+FIRST_SEED ?= 1
 MINUTES ?= 60
 SIMULATOR = $(CARGO) run --locked --quiet --package stepwell-simulator --bin stepwell-sim -- --jobs $$(nproc)
 # How long `make bench` loads the server for each workload.
@@ -60,10 +61,10 @@ integration:
 	# Stack frames and overflow checks differ in release: the evaluator's limits must hold in both.
 	CARGO_PROFILE_RELEASE_LTO=off $(CARGO) test --locked --quiet --release --package stepwell-expression --test hostile
 
-histories: ## random workflows under random faults, from fresh seeds that it prints (HISTORIES, default 20000)
-	$(SIMULATOR) --histories $(HISTORIES)
+histories: ## random workflows under random faults (HISTORIES, default 20000, from FIRST_SEED on)
+	$(SIMULATOR) --histories $(HISTORIES) --first-seed $(FIRST_SEED)
 
-soak: ## the same for MINUTES (default 60), whatever breaks
+soak: ## the same from fresh seeds, which it prints, for MINUTES (default 60), whatever breaks
 	$(SIMULATOR) --minutes $(MINUTES) --keep-going
 
 binary:
