@@ -2,35 +2,11 @@
 
 use engine::Error;
 use engine::error_type;
+use model::codes;
 use runtime::ports::CallError;
 
-/// One table: the variant, its stable text, one line of what it means.
-macro_rules! codes {
-    ($($variant:ident $text:literal $meaning:literal,)*) => {
-        /// Every code an error of an action can have. Each has a page in `docs/errors/`.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Code {
-            $(#[doc = $meaning] $variant,)*
-        }
-
-        impl Code {
-            /// All codes.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-
-            /// The code as users see it.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text,)* }
-            }
-
-            /// One line of what it means.
-            pub fn meaning(self) -> &'static str {
-                match self { $(Self::$variant => $meaning,)* }
-            }
-        }
-    };
-}
-
 codes! {
+    /// Every code an error of an action can have. Each has a page in `docs/errors/`.
     ActionInputInvalid "ACTION_INPUT_INVALID" "The input of an http.call or a log action does not make sense.",
     ActionNotAvailable "ACTION_NOT_AVAILABLE" "An action or a kind of agent that this home or this version cannot perform.",
     AgentDefinitionUnreadable "AGENT_DEFINITION_UNREADABLE" "The stored definition of an agent cannot be read.",

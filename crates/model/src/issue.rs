@@ -114,17 +114,19 @@ impl fmt::Display for Severity {
     }
 }
 
-/// One table: the variant, its stable text, one line of what it means.
+/// Makes `Code`, an enum of error codes, from one table: what the enum is, then a line for each code with its variant, its stable
+/// text and one line of what it means.
+#[macro_export]
 macro_rules! codes {
-    ($($variant:ident $text:literal $meaning:literal,)*) => {
-        /// Every code an issue of a workflow or agent file can have. Each has a page in `docs/errors/`.
+    ($(#[$about:meta])* $($variant:ident $text:literal $meaning:literal,)*) => {
+        $(#[$about])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Code {
             $(#[doc = $meaning] $variant,)*
         }
 
         impl Code {
-            /// All codes, in the order of the documentation.
+            /// All codes, in the order of the table.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
             /// The code as users see it.
@@ -141,6 +143,7 @@ macro_rules! codes {
 }
 
 codes! {
+    /// Every code an issue of a workflow or agent file can have. Each has a page in `docs/errors/`.
     YamlSyntax "YAML_SYNTAX" "The file is neither YAML nor JSON.",
     YamlLimit "YAML_LIMIT" "The file is too large, too deep, or its aliases expand too far.",
     YamlEmpty "YAML_EMPTY" "The file holds nothing.",
