@@ -191,8 +191,10 @@ impl Runtime {
         for _ in 0..TRIES {
             let (mut head, stimulus) = match self.open(child).await? {
                 Opened::Head(head) => (head, Stimulus::Sync(clocks)),
-                // It begins with the clocks that are handed down, not with those it was launched with.
-                Opened::Unborn(head, Stimulus::StartChild { started, .. }) => {
+                // It begins with the clocks that are handed down, not with those it was launched with; unless its parent
+                // has gone on meanwhile, and those are the newer ones. Older ones than it begins with are no news to it.
+                Opened::Unborn(head, Stimulus::StartChild { started, clocks: own }) => {
+                    let clocks = if own.version > clocks.version { own } else { clocks };
                     (head, Stimulus::StartChild { started, clocks })
                 }
                 Opened::Unborn(head, start) => (head, start),

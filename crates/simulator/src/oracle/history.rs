@@ -259,8 +259,11 @@ impl History {
             matches!(entry, Entry::Cut { .. } | Entry::Moment(Moment::Ended(_) | Moment::Failed { .. }))
         };
         while self.entries.pop_if(|(_, entry)| void(entry)).is_some() {}
-        // After a skipped state what failed is the state around its list: what was answered before that stays.
-        let around = matches!(self.entries.last(), Some((_, Entry::Moment(Moment::Skipped { .. }))));
+        // After a state that was left what failed is the state around its list: what was answered before that stays.
+        let left = |entry: &Entry| {
+            matches!(entry, Entry::Moment(Moment::Skipped { .. } | Moment::Completed { .. }))
+        };
+        let around = self.entries.last().is_some_and(|(_, entry)| left(entry));
         self.entries.push((at, Entry::Redriven));
         if around {
             return;
