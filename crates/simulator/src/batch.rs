@@ -27,6 +27,10 @@ pub struct Totals {
     pub homes: BTreeMap<&'static str, u64>,
     /// Faults made, by kind.
     pub kinds: BTreeMap<&'static str, u64>,
+    /// Answers that came too late.
+    pub late_results: u64,
+    /// Histories in which some did.
+    pub with_late_results: u64,
     /// Runs, by what they came to.
     pub outcomes: BTreeMap<String, u64>,
     /// Runs that agree with the reference.
@@ -49,6 +53,8 @@ impl Totals {
         for (kind, count) in &history.kinds {
             *self.kinds.entry(kind).or_default() += count;
         }
+        self.late_results += history.late_results;
+        self.with_late_results += u64::from(history.late_results > 0);
         for (outcome, count) in &history.outcomes {
             *self.outcomes.entry(outcome.clone()).or_default() += count;
         }

@@ -71,6 +71,8 @@ pub struct History {
     pub lasted: Duration,
     /// How many faults of each kind were made.
     pub kinds: BTreeMap<&'static str, u64>,
+    /// Answers that came too late, and were noted as such.
+    pub late_results: u64,
     /// How runs ended, or what they wait for.
     pub outcomes: BTreeMap<String, u64>,
     /// What was held against the reference.
@@ -127,6 +129,7 @@ impl History {
             calls: 0,
             lasted: Duration::ZERO,
             kinds: BTreeMap::new(),
+            late_results: 0,
             outcomes: BTreeMap::new(),
             compared: Compared::default(),
             made: Vec::new(),
@@ -159,11 +162,15 @@ async fn story(plan: &Plan, recording: bool, watch: Watch) -> History {
         }
     }
     let lasted = Duration::from_millis(world.elapsed());
+    world.stand_still();
     tasks.shutdown().await;
-    if let Some(checker) = world.checker()
-        && let Err(violation) = checker.finish(&Runtime::new(clean(&world), Options::shared("reader"))).await
-    {
-        world.violated(violation);
+    let mut late_results = 0;
+    if let Some(checker) = world.checker() {
+        late_results = checker.late_results();
+        let reader = Runtime::new(clean(&world), Options::shared("reader"));
+        if let Err(violation) = checker.finish(&reader).await {
+            world.violated(violation);
+        }
     }
     let mut compared = Compared::default();
     if world.is_whole() {
@@ -183,6 +190,7 @@ async fn story(plan: &Plan, recording: bool, watch: Watch) -> History {
         calls: ledger.calls,
         lasted,
         kinds: ledger.kinds,
+        late_results,
         outcomes,
         compared,
         made: ledger.made,
@@ -211,6 +219,11 @@ async fn compare(world: &World, plan: &Plan) -> Result<Compared, Violation> {
     for summary in runs.into_iter().filter(|summary| world.ancestor(&summary.run) == summary.run) {
         match oracle::compare(&workflows, &journals, &summary.run) {
             Ok(oracle::Verdict::Agrees(agreement)) => {
+                let is_paused = matches!(summary.status, RunStatus::Paused | RunStatus::Pausing);
+                if let Some(place) = agreement.behind.first().filter(|_| !is_paused) {
+                    let what = format!("at rest, and could go on: {place}");
+                    return Err(Violation { invariant: "as-the-reference-says", what });
+                }
                 compared.runs += 1;
                 compared.moments += agreement.moments as u64;
             }
@@ -370,8 +383,8 @@ impl Story<'_> {
                 waits.push(Wait::Resume(run.clone()));
                 continue;
             }
-            // What it performed may have died: nobody takes it up before it is resumed, and that is what it waits for.
-            if status == RunStatus::Pausing && self.world.still_for() >= FOUND {
+            // What it performs may never be answered: it waits for that, or for the resume.
+            if status == RunStatus::Pausing && self.world.still_for() >= FOUND && self.world.calls_agents() {
                 waits.push(Wait::Resume(run.clone()));
                 continue;
             }

@@ -8,6 +8,7 @@
 //! Start reading at [`INVARIANTS`], then `line.rs`: a scope as its journal tells it.
 
 mod cancels;
+mod controls;
 mod decisions;
 mod findable;
 mod joins;
@@ -17,6 +18,7 @@ mod line;
 mod pauses;
 mod promises;
 mod rest;
+mod retries;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -65,6 +67,10 @@ pub const INVARIANTS: &[(&str, &str)] = &[
         "the idempotency key stays until a definite failure was recorded, then it is a new one for ever",
     ),
     (
+        "retries-by-policy",
+        "an attempt follows a failure where the policy grants one, as many times and as soon as it says",
+    ),
+    (
         "never-backwards",
         "ends, visits, numbers, times and terminal summaries are never taken back, except by a redrive",
     ),
@@ -80,6 +86,7 @@ pub const INVARIANTS: &[(&str, &str)] = &[
         "pause-holds",
         "while paused nothing is begun and no clock moves; afterwards every clock has moved by the pause",
     ),
+    ("control-reaches-all", "a cancel or a pause reaches every live branch, within the sweeper's bound"),
     (
         "join-once",
         "each child counts once, no more run at a time than may, and no fork goes on before enough succeeded",
@@ -233,6 +240,7 @@ impl Checker {
             cancels::check(ledger, &moment)?;
             pauses::check(ledger, &moment)?;
             steps::check(ledger, &moment)?;
+            retries::check(ledger, &moment)?;
             joins::check(ledger, &moment)?;
             decisions::check(ledger, &moment)?;
             steps::note(ledger, &moment);
@@ -240,6 +248,7 @@ impl Checker {
             promises::note(ledger, &moment);
             line.apply(event, record.seq, record.at);
         }
+        line.seen(observed.at);
         line.stored.push(stored.clone());
         decisions::recorded(&line, &record, was_open)?;
         line.records.push(record);
@@ -252,6 +261,7 @@ impl Checker {
     /// Whether the sweeper will find every scope not at rest, given the due entries there are. To be asked when every
     /// doorbell is lost and every process dead.
     pub fn findable(&self, now: Timestamp, due: &[DueRow]) -> Result<(), Violation> {
+        controls::reached(&self.ledger, now)?;
         findable::check(&self.ledger, now, due)
     }
 
@@ -260,12 +270,19 @@ impl Checker {
         journals::replay(&self.ledger, runtime).await?;
         decisions::finish(&self.ledger, runtime).await?;
         timeline::finish(&self.ledger, runtime).await?;
+        controls::finish(&self.ledger)?;
         rest::finish(&self.ledger, runtime).await
     }
 
     /// The records of every journal, in the order of the scopes: for the reference, and for traces.
     pub fn journals(&self) -> impl Iterator<Item = (&ScopeKey, &[Record])> {
         self.ledger.lines.iter().map(|(key, line)| (key, line.records.as_slice()))
+    }
+
+    /// How many results came late.
+    pub fn late_results(&self) -> u64 {
+        let events = self.journals().flat_map(|(_, records)| records).flat_map(|record| &record.events);
+        events.map(|event| u64::from(matches!(event, Event::LateResult { .. }))).sum()
     }
 
     /// How a run's root ended, if it has.

@@ -16,6 +16,7 @@
 
 pub mod batch;
 mod client;
+mod doubles;
 pub mod flow;
 pub mod history;
 mod home;

@@ -193,6 +193,7 @@ fn report(totals: &Totals, took: Duration) {
     };
     println!("homes: {}", list(&totals.homes));
     println!("faults: {}", list(&totals.kinds));
+    println!("late results: {} in {} histories", totals.late_results, totals.with_late_results);
     println!(
         "runs: {}",
         totals.outcomes.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")

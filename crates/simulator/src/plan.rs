@@ -132,6 +132,7 @@ pub struct Rates {
     pub double: u32,
     pub delay: u32,
     pub late: u32,
+    pub twice: u32,
 }
 
 /// One fault: what becomes of one call.
@@ -174,6 +175,11 @@ pub enum Mischief {
     Delay(u64),
     /// The agent answers so much later.
     Late(u64),
+    /// The agent answers so much later, while its caller cannot reach the store; and whoever asks under the same key
+    /// is given the same answer, then or at once.
+    Twice(u64),
+    /// The same, but whoever asks again is told that it was done already.
+    Otherwise(u64),
 }
 
 impl Mischief {
@@ -192,6 +198,8 @@ impl Mischief {
             Self::Double(_) => "doorbell doubled",
             Self::Delay(_) => "doorbell delayed",
             Self::Late(_) => "agent late",
+            Self::Twice(_) => "agent twice",
+            Self::Otherwise(_) => "agent twice, otherwise",
         }
     }
 }
@@ -305,7 +313,8 @@ impl Rates {
             lose: rate(60_000),
             double: rate(50_000),
             delay: rate(50_000),
-            late: rate(20_000),
+            late: rate(150_000),
+            twice: rate(300_000),
         }
     }
 }

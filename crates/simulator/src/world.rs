@@ -19,6 +19,9 @@ use runtime::ports::RunSummary;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::doubles::CutOff;
+use crate::doubles::Doubles;
+use crate::doubles::Said;
 use crate::invariants::Checker;
 use crate::invariants::Violation;
 use crate::observation::Observation;
@@ -28,6 +31,7 @@ use crate::panics;
 use crate::plan::Blow;
 use crate::plan::Fault;
 use crate::plan::Faults;
+use crate::plan::Home;
 use crate::plan::Mischief;
 use crate::plan::Plan;
 use crate::plan::Rates;
@@ -54,6 +58,8 @@ pub struct World {
     pub(crate) replica: Option<Replica>,
     seed: u64,
     jitter: bool,
+    /// Whether several processes share the store, so that one of them can be cut off from it.
+    shared: bool,
     epoch: Timestamp,
     begun: Instant,
     dice: Dice,
@@ -77,6 +83,7 @@ struct State {
     watch: Watch,
     violation: Option<Violation>,
     open: BTreeMap<u64, ProcessId>,
+    doubles: Doubles,
     called: u64,
     observations: u64,
     last_record: Instant,
@@ -175,6 +182,7 @@ impl World {
             replica: stale.then(Replica::default),
             seed: plan.seed,
             jitter: plan.jitter,
+            shared: plan.home != Home::Embedded,
             epoch: Timestamp::from_second(EPOCH).unwrap_or_default(),
             begun: now,
             dice,
@@ -187,6 +195,7 @@ impl World {
                 watch,
                 violation: None,
                 open: BTreeMap::new(),
+                doubles: Doubles::default(),
                 called: 0,
                 observations: 0,
                 last_record: now,
@@ -274,7 +283,7 @@ impl World {
         };
         if let Some(what) = turn.fault {
             self.made(life, Fault { call: about.name(call), nth, what });
-        } else if stores && *self.outage.lock() > Instant::now() {
+        } else if stores && (*self.outage.lock() > Instant::now() || self.is_cut_off(life, about)) {
             turn.fault = Some(Mischief::Unavailable);
         }
         turn
@@ -391,16 +400,59 @@ impl World {
 
     /// A call is over; whether it was open still.
     pub(crate) fn closed(&self, call: u64) -> bool {
-        self.state.lock().open.remove(&call).is_some()
+        let mut state = self.state.lock();
+        state.doubles.over(call);
+        state.open.remove(&call).is_some()
+    }
+
+    /// Whether an agent is being called.
+    pub(crate) fn calls_agents(&self) -> bool {
+        !self.state.lock().open.is_empty()
+    }
+
+    /// What goes on from here on is no part of the history: its processes are let go of as they are.
+    pub(crate) fn stand_still(&self) {
+        self.state.lock().open.clear();
+    }
+
+    /// This agent will answer twice.
+    pub(crate) fn twice(&self, key: &Arc<str>, said: Said, cut_off: CutOff) {
+        self.state.lock().doubles.put(key, said, cut_off);
+    }
+
+    /// What an agent that answers twice says to whoever asks again.
+    pub(crate) fn said(&self, key: &str) -> Option<Said> {
+        self.state.lock().doubles.said(key)
+    }
+
+    /// An answer to this key was heard.
+    pub(crate) fn heard(&self, key: &str) {
+        let state = &mut *self.state.lock();
+        if state.doubles.heard(key) {
+            *state.kinds.entry("heard twice").or_default() += 1;
+        }
+    }
+
+    fn is_cut_off(&self, life: Option<&Life>, about: About<'_>) -> bool {
+        match (life, about) {
+            (Some(life), About::Scope(scope)) if self.shared => {
+                self.state.lock().doubles.is_cut_off(life.id, scope)
+            }
+            _ => false,
+        }
     }
 
     /// A process is no more: nobody waits for the agents it called.
     pub(crate) fn died(&self, life: &Life) {
         self.observe(Some(life), What::ProcessDied(life.id));
-        let calls: Vec<u64> = {
+        let calls = {
             let mut state = self.state.lock();
-            let calls = state.open.iter().filter(|(_, by)| **by == life.id).map(|(call, _)| *call).collect();
+            let calls: Vec<u64> =
+                state.open.iter().filter(|(_, by)| **by == life.id).map(|(call, _)| *call).collect();
             state.open.retain(|_, by| *by != life.id);
+            for call in &calls {
+                state.doubles.over(*call);
+            }
             calls
         };
         for call in calls {
@@ -467,6 +519,7 @@ fn draw(rates: &Rates, nature: Nature, rng: &mut Rng) -> Option<Mischief> {
         when(rates.double, bell),
         when(rates.delay, bell),
         when(rates.late, nature == Nature::Perform),
+        when(rates.twice, nature == Nature::Perform),
     ];
     let mut left = rng.u32(0..100_000);
     let chosen = kinds.iter().position(|rate| {
@@ -487,7 +540,9 @@ fn draw(rates: &Rates, nature: Nature, rng: &mut Rng) -> Option<Mischief> {
         5 => Mischief::Lose,
         6 => Mischief::Double(spread(rng, 1, 200_000)),
         7 => Mischief::Delay(spread(rng, 1, 400_000)),
-        _ => Mischief::Late(spread(rng, 1000, 300_000)),
+        8 => Mischief::Late(spread(rng, 1000, 600_000)),
+        _ if half => Mischief::Twice(spread(rng, 120_000, 1_000_000)),
+        _ => Mischief::Otherwise(spread(rng, 120_000, 1_000_000)),
     })
 }
 

@@ -18,7 +18,7 @@ use super::line::StepPhase;
 
 const NAME: &str = "findable";
 /// The sweeper looks at whatever is not at rest again within an hour, and sweeps each minute or so.
-const BOUND: Duration = Duration::from_mins(65);
+pub(super) const BOUND: Duration = Duration::from_mins(65);
 
 /// Asked at any moment, as if every doorbell were lost and every process dead: each scope not at rest has a due entry, of its
 /// own or of a scope above it (for a child run also of the runs that wait for it), or where a signal waits for it of its run's

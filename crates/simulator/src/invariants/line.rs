@@ -50,8 +50,12 @@ pub(super) struct Line {
     /// The run's own.
     pub(super) deadline: Option<Timestamp>,
     pub(super) pauses: Pauses,
+    /// Since when it is paused, by the world's time.
+    pub(super) paused_since: Option<Timestamp>,
     /// It is to end as cancelled or timed out.
     pub(super) ending: bool,
+    /// Since when, by the world's time.
+    pub(super) ending_since: Option<Timestamp>,
     /// How it ended, and the record that says so.
     pub(super) outcome: Option<(u64, Outcome)>,
     pub(super) redrives: u32,
@@ -106,6 +110,8 @@ pub(super) struct Step {
     pub(super) id: StepId,
     pub(super) attempt: u32,
     pub(super) epoch: u32,
+    /// Attempts up to this one were before a redrive.
+    pub(super) attempts_before: u32,
     /// Epochs up to this one were before a redrive.
     pub(super) epochs_before: u32,
     /// The idempotency key's last part.
@@ -251,7 +257,9 @@ impl Line {
             received: BTreeMap::new(),
             deadline: None,
             pauses: Pauses { shifts: BTreeSet::from([0]), ..Pauses::default() },
+            paused_since: None,
             ending: false,
+            ending_since: None,
             outcome: None,
             redrives: 0,
             sent: Vec::new(),
@@ -336,6 +344,12 @@ impl Line {
         };
         let frames = self.frames.iter().filter_map(|frame| frame.deadline);
         frames.chain(leaf).chain(self.deadline).min()
+    }
+
+    /// A record was taken, at this moment of the world's.
+    pub(super) fn seen(&mut self, at: Timestamp) {
+        self.paused_since = self.is_paused().then(|| self.paused_since.unwrap_or(at));
+        self.ending_since = self.ending.then(|| self.ending_since.unwrap_or(at));
     }
 
     /// Takes an event of the record that follows.
@@ -536,7 +550,15 @@ impl Line {
         let Some(state) = self.state().map(|state| state.name.clone()) else { return };
         let visit = self.frames.last().map_or(0, |frame| frame.visit);
         let id = StepId::new(&self.key.run, &self.key.path, &state, visit);
-        self.leaf = Leaf::Step(Step { id, attempt, epoch, epochs_before: 0, key, phase: StepPhase::Claimed });
+        self.leaf = Leaf::Step(Step {
+            id,
+            attempt,
+            attempts_before: 0,
+            epoch,
+            epochs_before: 0,
+            key,
+            phase: StepPhase::Claimed,
+        });
     }
 
     fn forked(&mut self, children: u32, seq: u64) {
@@ -651,9 +673,13 @@ impl Line {
         let mut again = true;
         match &mut self.leaf {
             Leaf::Step(step) => match step.phase {
-                StepPhase::Claimed => step.epochs_before = step.epoch,
+                StepPhase::Claimed => {
+                    step.epochs_before = step.epoch;
+                    step.attempts_before = step.attempt - 1;
+                }
                 StepPhase::Backoff { .. } if failed => again = false,
                 StepPhase::Backoff { definite, .. } | StepPhase::Failed { definite: definite @ false } => {
+                    step.attempts_before = step.attempt;
                     step.phase = StepPhase::Backoff { until: at, definite };
                 }
                 StepPhase::Failed { .. } => again = false,

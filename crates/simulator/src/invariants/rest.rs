@@ -24,6 +24,7 @@ use super::line::Leaf;
 use super::line::Line;
 use super::line::StepPhase;
 use super::promises::status_of;
+use super::steps::claim_of;
 
 const NAME: &str = "rest-is-named";
 /// Rows asked for at once: few, so that pages are turned.
@@ -41,8 +42,10 @@ const RESTART: Duration = Duration::from_secs(5);
 /// lists of runs and of pending approvals have the same, each once. No due entry of a scope that has ended is older than two
 /// sweeps. (Two sweeps are those since nothing fails any more: a history that ends sooner says nothing of either.)
 ///
-/// The limits: an attempt of a paused scope that was never answered may be in flight still, and then the run is PAUSING, or its
-/// worker died, and it is PAUSED; both are let pass. A run that waits for nothing but a child run that was paused by itself is shown as RUNNING.
+/// A paused run in which an attempt is still in flight is PAUSING; nobody takes up one whose worker died before it is resumed,
+/// and that does not count.
+///
+/// The limit: a run that waits for nothing but a child run that was paused by itself is shown as RUNNING.
 pub(super) async fn finish(ledger: &Ledger, runtime: &Runtime) -> Held {
     let now = runtime.ports().clock.now();
     let patience = RESTART + ledger.options.sweep_interval * 2 + ledger.options.skew;
@@ -75,8 +78,8 @@ struct Needs {
     approval: bool,
     signal: bool,
     timer: bool,
-    /// An attempt of a paused scope was never answered.
-    unanswered: bool,
+    /// An attempt of a paused scope is in flight.
+    performs: bool,
 }
 
 impl Rest<'_> {
@@ -89,8 +92,7 @@ impl Rest<'_> {
         let mut needs = Needs::default();
         self.survey(root, &mut needs)?;
         Ok(if root.is_paused() {
-            let pausing = needs.unanswered.then_some(RunStatus::Pausing);
-            std::iter::once(RunStatus::Paused).chain(pausing).collect()
+            vec![if needs.performs { RunStatus::Pausing } else { RunStatus::Paused }]
         } else if needs.runs {
             vec![RunStatus::Running]
         } else if needs.approval {
@@ -111,9 +113,6 @@ impl Rest<'_> {
         }
         for child in line.live_children() {
             let Some(child) = self.ledger.line(&child) else {
-                if line.is_paused() {
-                    continue;
-                }
                 return moves(&format!("nobody has begun with {child}"));
             };
             if child.is_over() && !line.is_paused() {
@@ -135,7 +134,7 @@ impl Rest<'_> {
             return Ok(());
         }
         if line.is_paused() {
-            needs.unanswered |= line.claimed().is_some();
+            needs.performs |= performs(self.ledger, line);
             return Ok(());
         }
         if let Some(due) = line.due().filter(|due| *due < self.overdue) {
@@ -158,6 +157,13 @@ impl Rest<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether somebody performs the attempt that the scope has claimed.
+fn performs(ledger: &Ledger, line: &Line) -> bool {
+    let claim = line.claimed().and_then(|step| claim_of(ledger, &step.id, (step.attempt, step.epoch)));
+    let call = claim.and_then(|claim| claim.call).and_then(|call| ledger.calls.get(&call));
+    call.is_some_and(|call| !call.over)
 }
 
 fn unreadable(error: &StoreError) -> Violation {

@@ -79,7 +79,7 @@ pub(super) fn check(ledger: &Ledger, moment: &Moment<'_>) -> Held {
     }
 }
 
-fn operation(line: &Line) -> Option<&Operation> {
+pub(super) fn operation(line: &Line) -> Option<&Operation> {
     match &line.state()?.kind {
         Kind::Operation(operation) => Some(operation),
         _ => None,
@@ -172,7 +172,7 @@ fn is_dead(ledger: &Ledger, moment: &Moment<'_>, step: &Step) -> Held {
     broken(ONCE, what)
 }
 
-fn claim_of<'a>(ledger: &'a Ledger, step: &StepId, epoch: (u32, u32)) -> Option<&'a Claim> {
+pub(super) fn claim_of<'a>(ledger: &'a Ledger, step: &StepId, epoch: (u32, u32)) -> Option<&'a Claim> {
     ledger.steps.get(step)?.claims.get(&epoch)
 }
 
@@ -210,12 +210,8 @@ fn failed(
     retried: bool,
 ) -> Held {
     let call = answered(ledger, moment, epoch)?;
-    let said = |known: &Error| {
-        (&known.kind, &known.message, &known.code, &known.cause)
-            == (&error.kind, &error.message, &error.code, &error.cause)
-    };
     match call.and_then(|call| call.answer.as_ref()) {
-        Some(Err(answer)) if said(&answer.error) => {
+        Some(Err(answer)) if is_same(&answer.error, error) => {
             if answer.definite == definite {
                 return Ok(());
             }
@@ -247,6 +243,12 @@ fn failed(
         return broken(REAL, what);
     }
     broken(REAL, format!("{}: no agent answered with {error}", moment.place()))
+}
+
+/// Whether an error that was recorded is the one that the agent gave.
+pub(super) fn is_same(given: &Error, recorded: &Error) -> bool {
+    (&given.kind, &given.message, &given.code, &given.cause)
+        == (&recorded.kind, &recorded.message, &recorded.code, &recorded.cause)
 }
 
 fn interrupted(ledger: &Ledger, moment: &Moment<'_>, retried: bool) -> Held {

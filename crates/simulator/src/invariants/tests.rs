@@ -1,5 +1,8 @@
 //! For each invariant a stream that breaks it, and streams that keep it.
 
+mod controls;
+mod retries;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,7 +49,7 @@ const SOURCE: &str = r#"
 id: w
 timeoutSeconds: 86400
 states:
-  - {id: pay, type: agent, agent: x, task: pay, timeoutSeconds: 10, retry: {maxAttempts: 3}, next: once}
+  - {id: pay, type: agent, agent: x, task: pay, timeoutSeconds: 10, retry: {maxAttempts: 3, backoffSeconds: 10, backoff: exponential, maxBackoffSeconds: 15, jitter: 0.5, retryOn: [declined]}, next: once}
   - {id: once, type: agent, agent: x, task: once, atMostOnce: true, next: nap}
   - {id: nap, type: wait, duration: 60s, next: ask}
   - {id: ask, type: approval, message: ok?, approvers: ["user:a", "user:b"], quorum: 2, next: hear}
@@ -60,7 +63,7 @@ states:
         - {id: work, type: agent, agent: x, task: work}
 "#;
 
-const NAMES: usize = 16;
+const NAMES: usize = 18;
 
 /// A history being made up: what is appended is stored, and seen by the checker.
 struct Story {
@@ -495,8 +498,9 @@ fn one_key_per_attempt() {
     let retry = |definite: bool, key: u32| {
         let mut story = Story::claimed("pay");
         story.answer(Err(CallError { error: agent_error(), definite, retry_after: None })).unwrap();
-        let at = story.now;
+        let at = story.now + Duration::from_secs(10);
         story.put(&root(), vec![failed(agent_error(), definite, Some(at))]).unwrap();
+        story.pass(10);
         story.put(&root(), vec![claim((2, 1, key))])?;
         story.call("pay", (2, 1, key))
     };

@@ -1,5 +1,6 @@
 //! Agents: they do what the flow says, for whoever calls them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,8 +9,12 @@ use expression::Value;
 use runtime::ports::Agents;
 use runtime::ports::Call;
 use runtime::ports::CallError;
+use tokio::time::Instant;
 
 use super::Port;
+use crate::doubles::CUT_OFF;
+use crate::doubles::CutOff;
+use crate::doubles::Said;
 use crate::flow;
 use crate::observation::What;
 use crate::plan::Mischief;
@@ -27,11 +32,12 @@ impl Agents for Port {
         if let Some(Mischief::DieBefore) = turn.fault {
             return self.die().await;
         }
-        let behaviour = flow::behaviour(&call);
+        let mut behaviour = flow::behaviour(&call);
+        let key = call.idempotency_key.clone();
         let number = self.world.called(&self.life, |number| What::Called {
             call: number,
             by: self.life.id,
-            scope,
+            scope: scope.clone(),
             step: call.step,
             state: call.state,
             attempt: call.attempt,
@@ -40,6 +46,15 @@ impl Agents for Port {
             request: call.request,
         });
         let open = Open { port: self, number };
+        match self.world.said(&key) {
+            Some(said) => said.to(&mut behaviour),
+            None => self.double(
+                &mut behaviour,
+                turn.fault,
+                &key,
+                CutOff { call: number, by: self.life.id, scope, until: Instant::now() + CUT_OFF },
+            ),
+        }
         if let Some(Mischief::StallBefore(millis)) = turn.fault {
             tokio::time::sleep(Duration::from_millis(millis)).await;
         }
@@ -59,12 +74,37 @@ impl Agents for Port {
         if self.world.closed(number) {
             let answer = behaviour.answer.clone();
             self.world.observe(Some(&self.life), What::Answered { call: number, answer });
+            self.world.heard(&key);
         }
         drop(open);
         if let Some(Mischief::StallAfter(millis)) = turn.fault {
             self.pause(Pause::Sleep(millis)).await;
         }
         behaviour.answer
+    }
+}
+
+impl Port {
+    /// Makes an agent one that answers twice, if that is to become of it.
+    fn double(
+        &self,
+        behaviour: &mut flow::Behaviour,
+        fault: Option<Mischief>,
+        key: &Arc<str>,
+        cut_off: CutOff,
+    ) {
+        let (Some(Mischief::Twice(millis) | Mischief::Otherwise(millis)), false) = (fault, behaviour.never)
+        else {
+            return;
+        };
+        behaviour.takes += Duration::from_millis(millis);
+        let said = match fault {
+            Some(Mischief::Twice(_)) => {
+                Said::Same { at: Instant::now() + behaviour.takes, answer: behaviour.answer.clone() }
+            }
+            _ => Said::Otherwise,
+        };
+        self.world.twice(key, said, cut_off);
     }
 }
 
