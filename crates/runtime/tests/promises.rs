@@ -388,6 +388,36 @@ async fn one_unreadable_row_does_not_stop_a_sweep() {
     assert_eq!(doorbell.waiting(Queue::Steps), 3);
 }
 
+/// A branch's worker dies with its doorbells, and the one that was delivered twice was acknowledged by a process that met the
+/// live lease. The branch has no due entry of its own, and its parent's is looked at ever more rarely, in the end each hour.
+#[tokio::test(start_paused = true)]
+async fn who_acknowledges_on_a_live_lease_sees_that_its_end_is_looked_at() {
+    for lives in [5, 3 * 3600 + 5] {
+        let world = World::new();
+        let first = world.peer();
+        first.register("id: w\nstates:\n  - {id: p, type: parallel, branches: [{name: one, states: [{id: a, type: agent, agent: x, task: 'sleep 4h'}]}]}\n").await;
+        let first = first.serving();
+        let run = first.start("w").await;
+        pass(lives).await;
+        let second = world.peer();
+        let branch = engine::ScopeKey::new(run, engine::ScopePath::from_stored("/p#1/one"));
+        let ring = Ring { queue: Queue::Steps, scope: branch, after: Duration::ZERO, hint: Hint::None };
+        second.doorbell.ring(vec![ring]).await.unwrap();
+        let delivery = second.doorbell.receive(Queue::Steps, 1).await.unwrap().remove(0);
+        handlers::step(&second.runtime, &delivery, None).await.unwrap();
+        second.doorbell.acknowledge(delivery).await.unwrap();
+        assert_eq!(world.agents.calls().len(), 1, "its worker lives");
+        first.kill().await;
+        // A lease and a sweep later.
+        let third = world.peer().sweeping();
+        pass(30 + 60 + 5).await;
+        let calls = world.agents.calls();
+        assert_eq!(calls.len(), 2, "after {lives} s: nobody has looked at it");
+        assert_eq!((&calls[0].key, calls[1].epoch), (&calls[1].key, 2));
+        third.kill().await;
+    }
+}
+
 /// A fork whose doorbells are all lost is looked at again and again, less and less often, but at its deadline.
 #[tokio::test(start_paused = true)]
 async fn a_look_is_never_put_off_past_a_deadline() {
