@@ -145,6 +145,12 @@ async fn story(plan: &Plan, recording: bool, watch: Watch) -> History {
     if let Err(error) = deploy(&observer, plan).await {
         return History::impossible(error);
     }
+    if let Some(replica) = &world.replica
+        && let Err(error) =
+            deploy(&Runtime::new(over(&replica.store, &world), Options::shared("observer")), plan).await
+    {
+        return History::impossible(error);
+    }
     let mut tasks = JoinSet::new();
     let whole = async {
         let home = Home::new(&world, plan);
@@ -453,7 +459,11 @@ async fn runs(world: &World) -> Vec<RunSummary> {
 
 /// Ports at which nothing goes wrong, over the world's store.
 pub(crate) fn clean(world: &Arc<World>) -> Ports {
-    let store = Arc::new(world.store.clone());
+    over(&world.store, world)
+}
+
+fn over(store: &memory::Store, world: &World) -> Ports {
+    let store = Arc::new(store.clone());
     let clock = Arc::new(memory::VirtualClock::new(world.now()));
     Ports {
         journal: store.clone(),

@@ -22,6 +22,7 @@ use crate::plan::Limits;
 use crate::plan::Plan;
 use crate::plan::spread;
 use crate::process::Bell;
+use crate::process::Clock;
 use crate::process::Process;
 use crate::queue::Queues;
 use crate::world::World;
@@ -35,6 +36,8 @@ pub(crate) struct Home {
     kind: plan::Home,
     limits: Limits,
     bell: Bell,
+    /// Of the machine, where there is but one.
+    clock: Option<Clock>,
     slots: Vec<Mutex<Slot>>,
     /// What clients reach, where the other processes answer doorbells alone.
     front: Mutex<Option<Arc<Process>>>,
@@ -73,6 +76,7 @@ impl Home {
             kind: plan.home,
             limits: plan.limits,
             bell,
+            clock: (plan.home == plan::Home::Embedded).then(|| Clock::new(world, 0)),
             slots: (0..processes).map(|_| Mutex::default()).collect(),
             front: Mutex::default(),
             free: Semaphore::new(processes as usize),
@@ -107,7 +111,7 @@ impl Home {
         match (blow.what, process) {
             (Hit::Kill, Some(process)) => process.life.kill(&self.world),
             (Hit::Freeze(millis), Some(process)) => process.life.freeze(millis),
-            (Hit::Jump(millis), Some(process)) => process.life.jump(millis),
+            (Hit::Jump(millis), Some(process)) => process.life.jump(millis, &self.world),
             (Hit::Restart, _) => {
                 let stop = slot.and_then(|slot| slot.lock().stop.take());
                 drop(stop);
@@ -172,7 +176,7 @@ impl Home {
     }
 
     fn start(&self) -> Process {
-        Process::start(&self.world, self.kind == plan::Home::Embedded, self.limits, &self.bell)
+        Process::start(&self.world, self.clock.as_ref(), self.limits, &self.bell)
     }
 
     /// Begins a process in this place, and again whenever it has ended.

@@ -1,4 +1,4 @@
-//! What must hold of every history, whatever failed in it: checked after every observation (`findable` after a part of them),
+//! What must hold of every history, whatever failed in it: checked after every observation (`findable` after every record, and whenever the sweeper moved an entry),
 //! and in full at its end.
 //!
 //! A [`Checker`] reads what happened at the ports and keeps models of its own: it asks no decision of the engine. Only
@@ -8,6 +8,7 @@
 //! Start reading at [`INVARIANTS`], then `line.rs`: a scope as its journal tells it.
 
 mod cancels;
+mod clocks;
 mod controls;
 mod decisions;
 mod findable;
@@ -125,7 +126,8 @@ impl std::error::Error for Violation {}
 pub struct Options {
     /// One process at a time, by the home's lock.
     pub exclusive: bool,
-    /// By how much two clocks may differ at most, offsets and jumps together.
+    /// By how much two clocks may differ at most, at any time of the history: so long may what a clock said be felt after it
+    /// was set right. By how much they differ at a time is observed.
     pub skew: Duration,
     /// How long a claim counts as alive without a renewal.
     pub lease: Duration,
@@ -173,9 +175,14 @@ impl Checker {
     /// Takes what happened next.
     pub fn see(&mut self, observation: &Observation) -> Result<(), Violation> {
         match &observation.what {
-            What::ProcessStarted(_) | What::DueMoved { .. } => Ok(()),
+            What::DueMoved { .. } => Ok(()),
+            What::ProcessStarted(process) | What::ClockJumped(process) => {
+                self.ledger.clocks.set(*process, observation.at, observation.clock);
+                Ok(())
+            }
             What::ProcessDied(process) => {
                 self.ledger.dead.insert(*process);
+                self.ledger.clocks.stopped(*process, observation.at);
                 for call in self.ledger.calls.values_mut().filter(|call| call.by == *process) {
                     call.over = true;
                 }
@@ -307,6 +314,7 @@ impl Ledger {
             dead: std::collections::BTreeSet::new(),
             started: BTreeMap::new(),
             calm_since: None,
+            clocks: clocks::Clocks::default(),
         }
     }
 }

@@ -36,6 +36,8 @@ pub enum What {
     ProcessStarted(ProcessId),
     /// A process died: nothing of it goes on.
     ProcessDied(ProcessId),
+    /// The clock of a process jumped; this is what it says from now on.
+    ClockJumped(ProcessId),
     /// A record took effect, whether or not its writer was told.
     Appended {
         /// Who wrote it.

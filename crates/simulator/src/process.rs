@@ -32,7 +32,7 @@ pub(crate) const OFFSET: i64 = 2000;
 pub struct Life {
     pub(crate) id: ProcessId,
     /// By how many milliseconds its clock is off.
-    offset: AtomicI64,
+    clock: Clock,
     /// Nothing in it moves until then.
     frozen: Mutex<Instant>,
     dead: AtomicBool,
@@ -41,10 +41,10 @@ pub struct Life {
 }
 
 impl Life {
-    fn new(id: ProcessId, offset: i64) -> Self {
+    fn new(id: ProcessId, clock: Clock) -> Self {
         Self {
             id,
-            offset: AtomicI64::new(offset),
+            clock,
             frozen: Mutex::new(Instant::now()),
             dead: AtomicBool::new(false),
             death: Notify::new(),
@@ -53,18 +53,21 @@ impl Life {
 
     /// What stands for those who take from a queue in the name of processes to come.
     pub(crate) fn poller() -> Self {
-        Self::new(ProcessId(0), 0)
+        Self::new(ProcessId(0), Clock(Arc::default()))
     }
 
     /// What its clock says when the world's says `at`.
     pub(crate) fn clock(&self, at: Timestamp) -> Timestamp {
-        let off = SignedDuration::from_millis(self.offset.load(Ordering::Relaxed));
+        let off = SignedDuration::from_millis(self.clock.0.load(Ordering::Relaxed));
         at.checked_add(off).unwrap_or(at)
     }
 
     /// Its clock jumps.
-    pub(crate) fn jump(&self, millis: i64) {
-        self.offset.fetch_add(millis, Ordering::Relaxed);
+    pub(crate) fn jump(&self, millis: i64, world: &World) {
+        self.clock.0.fetch_add(millis, Ordering::Relaxed);
+        if !self.is_dead() {
+            world.observe(Some(self), What::ClockJumped(self.id));
+        }
     }
 
     /// Nothing in it moves for so long.
@@ -108,6 +111,19 @@ impl Life {
     }
 }
 
+/// A clock, by how many milliseconds it is off.
+#[derive(Clone)]
+pub(crate) struct Clock(Arc<AtomicI64>);
+
+impl Clock {
+    /// Half of the clocks are right; the others are off by up to two seconds.
+    pub(crate) fn new(world: &World, number: u32) -> Self {
+        let mut rng = world.rng("clock", number);
+        let off = if world.is_calm() || rng.bool() { 0 } else { rng.i64(-OFFSET..=OFFSET) };
+        Self(Arc::new(AtomicI64::new(off)))
+    }
+}
+
 /// A process and its runtime.
 pub(crate) struct Process {
     pub(crate) life: Arc<Life>,
@@ -124,12 +140,10 @@ pub(crate) enum Bell {
 
 impl Process {
     /// A new process begins.
-    pub(crate) fn start(world: &Arc<World>, exclusive: bool, limits: Limits, bell: &Bell) -> Self {
+    pub(crate) fn start(world: &Arc<World>, machine: Option<&Clock>, limits: Limits, bell: &Bell) -> Self {
         let id = world.next_process();
-        let mut rng = world.rng("clock", id.0);
-        // Half of the clocks are right; the others are off by up to two seconds.
-        let offset = if world.is_calm() || rng.bool() { 0 } else { rng.i64(-OFFSET..=OFFSET) };
-        let life = Arc::new(Life::new(id, offset));
+        let clock = machine.cloned().unwrap_or_else(|| Clock::new(world, id.0));
+        let life = Arc::new(Life::new(id, clock));
         let port = Arc::new(Port { world: world.clone(), life: life.clone() });
         let bells = match bell {
             Bell::Memory => Bells::memory(port.clone()),
@@ -144,7 +158,7 @@ impl Process {
             ids: Arc::new(memory::SeededIds::new(mix(world.rng("ids", id.0).u64(..), id.0))),
         };
         let worker = format!("p{}", id.0);
-        let options = if exclusive { Options::exclusive(worker) } else { Options::shared(worker) };
+        let options = if machine.is_some() { Options::exclusive(worker) } else { Options::shared(worker) };
         let inline_limit = Duration::from_millis(limits.inline);
         let runtime = Runtime::new(
             ports,

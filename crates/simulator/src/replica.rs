@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use runtime::memory;
 use runtime::ports::Catalog as _;
+use runtime::ports::Definition;
+use runtime::ports::DefinitionKind;
 use runtime::ports::DueMove;
 use runtime::ports::Extra;
 use runtime::ports::Journal as _;
@@ -18,12 +20,14 @@ use tokio::time::Instant;
 /// A store that lags behind.
 #[derive(Default)]
 pub(crate) struct Replica {
-    store: memory::Store,
+    pub(crate) store: memory::Store,
     behind: Mutex<VecDeque<(Instant, Change)>>,
 }
 
 /// What was done to the store.
 pub(crate) enum Change {
+    Register(Box<Definition>, bool),
+    Disable(DefinitionKind, String, bool),
     Append(ScopeKey, Encoded, Vec<Extra>),
     Project(Box<RunSummary>),
     Move(Vec<DueMove>),
@@ -43,6 +47,12 @@ impl Replica {
             let Some(change) = self.next(past) else { return &self.store };
             // What the first one took, this one takes: both are the same store.
             match change {
+                Change::Register(definition, new_version) => {
+                    drop(self.store.register(*definition, new_version).await);
+                }
+                Change::Disable(kind, id, disabled) => {
+                    drop(self.store.set_disabled(kind, &id, disabled).await);
+                }
                 Change::Append(scope, record, extras) => {
                     drop(self.store.append(&scope, &record, extras).await);
                 }

@@ -90,6 +90,7 @@ fn time(at: Timestamp) -> String {
 fn what(what: &What) -> String {
     match what {
         What::ProcessStarted(process) => format!("p{} begins", process.0),
+        What::ClockJumped(process) => format!("p{}'s clock has jumped", process.0),
         What::ProcessDied(process) => format!("p{} dies", process.0),
         What::Appended { by, scope, record, extras } => {
             let events = match Record::decode(&record.body) {

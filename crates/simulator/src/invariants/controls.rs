@@ -16,8 +16,7 @@ const NAME: &str = "control-reaches-all";
 pub(super) fn reached(ledger: &Ledger, now: Timestamp) -> Held {
     let Some(calm) = ledger.calm_since else { return Ok(()) };
     check(ledger, |since| {
-        let since = ledger.at_latest(since.max(calm));
-        since.checked_add(BOUND).is_ok_and(|until| until < now)
+        since.max(calm).checked_add(BOUND + ledger.skew(now, BOUND)).is_ok_and(|until| until < now)
     })
 }
 

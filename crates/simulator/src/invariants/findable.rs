@@ -28,14 +28,11 @@ pub(super) const BOUND: Duration = Duration::from_mins(65);
 /// At rest are: a scope that has ended (its parent, which waits for it, is not), a paused scope (a resume makes an entry), and
 /// one that waits for a signal that was not sent, without a deadline.
 ///
-/// The limit: where an exclusive home starts again, it also rings for the root of every run that has not ended; there a live
-/// root is found without an entry.
+/// An embedded home that starts again also rings for the root of every run that has not ended. It is held to the same without
+/// that: the entries alone are enough.
 pub(super) fn check(ledger: &Ledger, now: Timestamp, due: &[DueRow]) -> Held {
-    if ledger.options.exclusive {
-        return Ok(());
-    }
     let due: BTreeMap<&ScopeKey, Timestamp> = due.iter().map(|row| (&row.scope, row.at)).collect();
-    let bound = ledger.at_latest(now.checked_add(BOUND).unwrap_or(Timestamp::MAX));
+    let bound = now.checked_add(BOUND + ledger.skew(now, BOUND)).unwrap_or(Timestamp::MAX);
     for line in ledger.lines.values() {
         if line.workflow.is_none() || is_at_rest(ledger, line) {
             continue;

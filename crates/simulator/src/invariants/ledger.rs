@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::Event;
 use engine::Record;
@@ -18,6 +19,7 @@ use runtime::ports::CallError;
 use runtime::ports::RunStatus;
 
 use super::Options;
+use super::clocks::Clocks;
 use super::line::Claim;
 use super::line::Line;
 use crate::observation::Observation;
@@ -43,6 +45,7 @@ pub(super) struct Ledger {
     pub(super) started: BTreeMap<(Arc<str>, Arc<str>), RunId>,
     /// Since when nothing fails, if it was said.
     pub(super) calm_since: Option<Timestamp>,
+    pub(super) clocks: Clocks,
 }
 
 /// One run, beside its journals.
@@ -148,9 +151,11 @@ impl Ledger {
         self.lines.get(&ScopeKey::new(run.clone(), ScopePath::inbox()))
     }
 
-    /// `at`, as late as any clock may say that it is.
-    pub(super) fn at_latest(&self, at: Timestamp) -> Timestamp {
-        at.checked_add(self.options.skew).unwrap_or(Timestamp::MAX)
+    /// By how much clocks differ that have said something of late: so long ago, or before what was recorded then is past for
+    /// the slowest of them.
+    pub(super) fn skew(&self, now: Timestamp, of_late: Duration) -> Duration {
+        let since = now.checked_sub(of_late + self.options.skew).unwrap_or(Timestamp::MIN);
+        self.clocks.spread(since)
     }
 }
 

@@ -29,6 +29,8 @@ use super::steps::claim_of;
 const NAME: &str = "rest-is-named";
 /// Rows asked for at once: few, so that pages are turned.
 const PAGE: usize = 3;
+/// What clocks said longer ago has passed.
+const FELT: Duration = Duration::from_mins(10);
 /// Within this much time whoever died begins again.
 const RESTART: Duration = Duration::from_secs(5);
 
@@ -48,7 +50,7 @@ const RESTART: Duration = Duration::from_secs(5);
 /// The limit: a run that waits for nothing but a child run that was paused by itself is shown as RUNNING.
 pub(super) async fn finish(ledger: &Ledger, runtime: &Runtime) -> Held {
     let now = runtime.ports().clock.now();
-    let patience = RESTART + ledger.options.sweep_interval * 2 + ledger.options.skew;
+    let patience = RESTART + ledger.options.sweep_interval * 2 + ledger.skew(now, FELT);
     let before = now.checked_sub(patience).unwrap_or(Timestamp::MIN);
     // Whoever had no time to sweep since all works again has missed nothing yet.
     let overdue = if ledger.calm_since.is_none_or(|calm| calm <= before) { before } else { Timestamp::MIN };

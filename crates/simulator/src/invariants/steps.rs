@@ -35,6 +35,8 @@ const LATE: &str = "late-changes-nothing";
 
 /// Epochs without an answer after which an attempt fails.
 const EPOCHS: u32 = 5;
+/// Longer than this nobody stands still between a look at the clock and the record or call that comes of it.
+const STALLED: Duration = Duration::from_mins(15);
 
 /// What a journal says of a step.
 ///
@@ -156,7 +158,8 @@ fn is_dead(ledger: &Ledger, moment: &Moment<'_>, step: &Step) -> Held {
     let dead = if claim.by == moment.by {
         !performs
     } else {
-        !ledger.options.exclusive && (claim.lapsed || ledger.at_latest(moment.observed.at) >= claim.until)
+        !ledger.options.exclusive
+            && (claim.lapsed || moment.observed.at + ledger.clocks.ahead(claim.seen) >= claim.until)
     };
     if dead {
         return Ok(());
@@ -341,14 +344,14 @@ pub(super) fn note(ledger: &mut Ledger, moment: &Moment<'_>) {
 
 /// Notes a renewed lease.
 pub(super) fn renewed(ledger: &mut Ledger, observed: &Observation, scope: &ScopeKey, lease: &Lease) {
-    let latest = ledger.at_latest(observed.at);
     let Some(Leaf::Step(step)) = ledger.lines.get(scope).map(|line| &line.leaf) else { return };
     let epoch = (step.attempt, step.epoch);
+    let clocks = &ledger.clocks;
     let Some(claim) = ledger.steps.get_mut(&step.id).and_then(|steps| steps.claims.get_mut(&epoch)) else {
         return;
     };
     if claim.seq == lease.claim {
-        claim.lapsed |= latest >= claim.until;
+        claim.lapsed |= observed.at + clocks.ahead(claim.seen) >= claim.until;
         claim.until = lease.until;
     }
 }
@@ -367,7 +370,7 @@ pub(super) fn called(ledger: &mut Ledger, observed: &Observation) -> Held {
     };
     let place = format!("call {call} of {state} in {scope}, attempt {attempt}, epoch {epoch}");
     let at: Timestamp = observed.at;
-    let stalled_after = ledger.options.lease.saturating_sub(ledger.options.skew);
+    let stalled_after = ledger.options.lease.saturating_sub(ledger.skew(at, STALLED));
     let other = ledger.keys.entry(key.clone()).or_insert_with(|| step.clone());
     if other != step {
         return broken(KEY, format!("{place}: another step has the key {key}"));

@@ -478,6 +478,24 @@ fn performed_once() {
         breaks("performed-once", &story.call("pay", (1, 2, 1)));
     }
 
+    // By its own clock it may take it sooner, as long as that clock is ahead.
+    for is_set_right in [false, true] {
+        let mut story = Story::started();
+        let ahead = story.now + Duration::from_secs(25);
+        let jumped = What::ClockJumped(ProcessId(2));
+        story.checker.see(&Observation { at: story.now, clock: ahead, what: jumped.clone() }).unwrap();
+        story.pass(1);
+        if is_set_right {
+            story.see(jumped).unwrap();
+            story.pass(1);
+        }
+        story.put(&root(), vec![entered("pay"), claim((1, 1, 1))]).unwrap();
+        story.pass(5);
+        story.by = 2;
+        let seen = story.put(&root(), vec![claim((1, 2, 1))]);
+        if is_set_right { breaks("performed-once", &seen) } else { seen.unwrap() }
+    }
+
     let mut story = Story::claimed("pay");
     story.answer(Ok(Value::Int(7))).unwrap();
     story.put(&root(), vec![succeeded(7)]).unwrap();
@@ -832,6 +850,12 @@ fn findable() {
         let at = story.now + jiff::SignedDuration::from_mins(minutes);
         vec![DueRow { at, scope, seq: 1, visits: 0 }]
     };
+    // In whatever home.
+    let mut embedded = Story::with(Options { exclusive: true, ..Options::default() });
+    embedded.start().unwrap();
+    breaks("findable", &embedded.checker.findable(embedded.now, &[]));
+    embedded.checker.findable(embedded.now, &due(&embedded, root(), 60)).unwrap();
+
     let story = Story::forked();
     breaks("findable", &story.checker.findable(story.now, &[]));
     breaks("findable", &story.checker.findable(story.now, &due(&story, child(0), 1)));

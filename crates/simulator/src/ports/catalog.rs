@@ -29,7 +29,12 @@ use crate::world::Nature;
 impl Catalog for Port {
     async fn register(&self, definition: Definition, new_version: bool) -> Result<Registered, StoreError> {
         let id = definition.id.clone();
-        let register = |_| self.world.store.register(definition, new_version);
+        let register = |_| async move {
+            if let Some(replica) = &self.world.replica {
+                replica.note(Change::Register(Box::new(definition.clone()), new_version));
+            }
+            self.world.store.register(definition, new_version).await
+        };
         self.call("register", About::Text(&id), Nature::Write, register, |error| error).await
     }
 
@@ -58,8 +63,8 @@ impl Catalog for Port {
         kind: DefinitionKind,
         page: &PageRequest,
     ) -> Result<Page<Definition>, StoreError> {
-        let list = |_| self.world.store.definitions(kind, page);
-        self.call("definitions", About::Nothing, Nature::Read, list, |error| error).await
+        let list = |stale| async move { self.lists(stale).await.definitions(kind, page).await };
+        self.call("definitions", About::Nothing, Nature::List, list, |error| error).await
     }
 
     async fn versions(&self, kind: DefinitionKind, id: &str) -> Result<Vec<Definition>, StoreError> {
@@ -68,7 +73,12 @@ impl Catalog for Port {
     }
 
     async fn set_disabled(&self, kind: DefinitionKind, id: &str, disabled: bool) -> Result<bool, StoreError> {
-        let set = |_| self.world.store.set_disabled(kind, id, disabled);
+        let set = |_| async move {
+            if let Some(replica) = &self.world.replica {
+                replica.note(Change::Disable(kind, id.to_owned(), disabled));
+            }
+            self.world.store.set_disabled(kind, id, disabled).await
+        };
         self.call("set_disabled", About::Text(id), Nature::Write, set, |error| error).await
     }
 
@@ -163,8 +173,12 @@ impl Port {
             replica.note(Change::Move(moves.clone()));
         }
         self.world.store.move_due(moves).await?;
+        let moves = !effective.is_empty();
         for moved in effective {
             self.world.observe(Some(&self.life), moved);
+        }
+        if moves {
+            self.world.check_findable().await;
         }
         Ok(())
     }

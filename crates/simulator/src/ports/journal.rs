@@ -109,17 +109,13 @@ impl Port {
             self.world.child(started.run.clone(), parent.run.clone());
         }
         let summary = extras.iter().any(|extra| matches!(extra, Extra::Summary(_)));
-        let number = record.seq;
         let (by, scope, record) = (self.life.id, scope.clone(), record.clone());
         let run = scope.run.clone();
         self.world.observe(Some(&self.life), What::Appended { by, scope, record, extras });
         if summary && let Ok(Some(summary)) = self.world.store.run(&run).await {
             self.world.summary(&self.life, summary);
         }
-        // After each record would be the surest, and take most of the time.
-        if number.is_multiple_of(4) {
-            self.world.check_findable().await;
-        }
+        self.world.check_findable().await;
         Ok(())
     }
 }
