@@ -73,12 +73,13 @@ pub(crate) struct Visited {
 impl Runtime {
     /// Visits a scope; and, where that ends it, its parent, and so on upwards.
     pub(crate) async fn drive(&self, key: &ScopeKey, errand: Errand) -> Result<(), Error> {
-        let turn = errand.turn;
+        // A doorbell that comes again may have got as far as a parent's record when it was cut off.
+        let (turn, thorough) = (errand.turn, errand.thorough);
         let mut visited = self.visit(key, errand).await?;
         while let Some(told) = visited.told.take() {
             let parent = told.parent.clone();
             let Some(seat) = self.core.desk.enter(told) else { break };
-            let errand = Errand { seat: Some(seat), turn, ..Errand::default() };
+            let errand = Errand { seat: Some(seat), turn, thorough, ..Errand::default() };
             visited = self.visit(&parent, errand).await?;
         }
         Ok(())
@@ -96,6 +97,7 @@ impl Runtime {
             performed: false,
             appended: false,
             lists_changed: false,
+            rings: Vec::new(),
         };
         let mut wish = errand.stimulus.take();
         loop {
@@ -131,7 +133,7 @@ impl Runtime {
                 // What was asked for is stored; the rest is for whoever answers the scope's doorbell.
                 Err(error) if errand.doorless && visit.appended => {
                     tracing::warn!(scope = %key, %error, "stored, but what follows is left to the next visit");
-                    let ring = Ring { queue: Queue::Resume, ..ring_steps(key) };
+                    let ring = Ring { queue: Queue::Resume, hint: Hint::Missed, ..ring_steps(key) };
                     if let Err(error) = self.core.ports.doorbell.ring(vec![ring]).await {
                         tracing::warn!(scope = %key, %error, "the next visit must wait for the sweeper");
                     }
@@ -167,7 +169,6 @@ impl Runtime {
         let mut stimulus = start;
         let mut heavy = false;
         let mut thorough = errand.thorough;
-        let mut rings = Vec::new();
         let mut tended = false;
         loop {
             let next = match stimulus.take().or_else(|| wish.clone()) {
@@ -209,7 +210,6 @@ impl Runtime {
                     return Ok(None);
                 }
                 head.fresh = true;
-                thorough |= !visit.appended;
             }
             // What was found by tending and changed nothing (it came too late) would be found again and again.
             let futile = std::mem::take(&mut tended) && !changed;
@@ -234,7 +234,7 @@ impl Runtime {
                 }
                 // However long states that perform nothing follow each other, others have their turn.
                 Next::Again { heavy: false } if visit.appended && !self.may_go_on(errand.turn) => {
-                    rings.push(ring_steps(visit.key));
+                    visit.rings.push(ring_steps(visit.key));
                 }
                 Next::Again { heavy: full } => {
                     tokio::task::yield_now().await;
@@ -242,7 +242,7 @@ impl Runtime {
                     stimulus = Some(Stimulus::Visit);
                     continue;
                 }
-                Next::Ring => rings.push(ring_steps(visit.key)),
+                Next::Ring => visit.rings.push(ring_steps(visit.key)),
                 Next::Held { until } => {
                     if !self.core.options.exclusive {
                         self.core.ports.catalog.ensure_due(visit.key, until, head.scope.seq()).await?;
@@ -250,7 +250,7 @@ impl Runtime {
                 }
                 Next::Park if futile => {}
                 Next::Park => {
-                    if let Some(found) = self.tend(&mut head, thorough, &mut rings).await? {
+                    if let Some(found) = self.tend(&mut head, thorough, &mut visit.rings).await? {
                         thorough = false;
                         tended = true;
                         stimulus = Some(found);
@@ -259,7 +259,7 @@ impl Runtime {
                 }
                 Next::Done => {}
             }
-            return self.leave(visit, head, rings).await.map(Some);
+            return self.leave(visit, head).await.map(Some);
         }
     }
 
@@ -269,12 +269,7 @@ impl Runtime {
     }
 
     /// The visit is over: keeps the head, rings whom it must.
-    async fn leave(
-        &self,
-        visit: &Visit<'_>,
-        mut head: Box<Head>,
-        rings: Vec<Ring>,
-    ) -> Result<Visited, Error> {
+    async fn leave(&self, visit: &mut Visit<'_>, mut head: Box<Head>) -> Result<Visited, Error> {
         let told = tell(&head);
         let lists = match (visit.lists_changed, visit.key.path.is_root()) {
             // Whoever wrote the last record may not have come to tell the lists what branches wait for.
@@ -293,8 +288,8 @@ impl Runtime {
         }
         // Kept before anybody is rung, so that whoever comes finds it.
         self.core.heads.put(head);
-        if !rings.is_empty() {
-            self.core.ports.doorbell.ring(rings).await?;
+        if !visit.rings.is_empty() {
+            self.core.ports.doorbell.ring(std::mem::take(&mut visit.rings)).await?;
         }
         if let Some(run) = lists {
             self.project(&run).await?;
@@ -345,6 +340,8 @@ struct Visit<'a> {
     performed: bool,
     appended: bool,
     lists_changed: bool,
+    /// Whom to ring at its end, whatever conflicts there were in between.
+    rings: Vec<Ring>,
 }
 
 /// What was handed in for this scope and still concerns it.

@@ -52,6 +52,19 @@ impl Head {
         Self { unsaved, saved, ..Self::new(scope, workflow) }
     }
 
+    /// Takes its children for rung, as its journal has them: whoever appended that has done so, or its doorbell comes again.
+    /// Where pauses, cancels or redrives were handed down, they are asked all the same.
+    pub(crate) fn presume_tended(&mut self) {
+        self.tended = if let Some(view) = self.scope.fork(&self.workflow) {
+            let rung = view.live().last().map_or(0, |index| index + 1);
+            Some(Tended { fork: view.seq(), version: 0, rung }).filter(|_| view.clocks().version == 0)
+        } else if let Some(view) = self.scope.subworkflow(&self.workflow) {
+            Some(Tended { fork: view.seq, version: 0, rung: 1 }).filter(|_| view.clocks.version == 0)
+        } else {
+            None
+        };
+    }
+
     pub(crate) fn key(&self) -> &ScopeKey {
         self.scope.key()
     }

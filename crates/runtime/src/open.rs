@@ -135,6 +135,7 @@ impl Runtime {
         for record in &records {
             head.scope.replay(&head.workflow, record)?;
         }
+        head.presume_tended();
         Ok(Some(Box::new(head)))
     }
 
@@ -145,6 +146,7 @@ impl Runtime {
         for record in records {
             head.scope.replay(&head.workflow, record).ok()?;
         }
+        head.presume_tended();
         Some(Box::new(head))
     }
 

@@ -21,6 +21,7 @@ use crate::error::StartError;
 use crate::extras::Before;
 use crate::heads::Head;
 use crate::plans::Planned;
+use crate::ports::Hint;
 use crate::ports::Queue;
 use crate::ports::Ring;
 use crate::runtime::later;
@@ -136,7 +137,8 @@ impl Runtime {
         self.core.heads.put(head);
         let ring = match queue {
             Some(Queue::Steps) => Some(ring_steps(&key)),
-            Some(queue) => Some(Ring { queue, ..ring_steps(&key) }),
+            // What its first record implies (a fork's children are to be rung, above all) is for whoever answers.
+            Some(queue) => Some(Ring { queue, hint: Hint::Missed, ..ring_steps(&key) }),
             None if told => Some(Ring { queue: Queue::Resume, ..ring_steps(&key) }),
             None => None,
         };

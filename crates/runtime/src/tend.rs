@@ -152,7 +152,10 @@ impl Runtime {
         match found {
             Found::Ended { in_step: true, seq, outcome } => Ok(Some(ended((seq, outcome)))),
             Found::Live { in_step: true } => {
-                rings.push(ring_steps(&child.key));
+                // Where doorbells die with the process, those of all its descendants are lost with it. Elsewhere each has a
+                // due entry or a doorbell of its own, and passing the word on would multiply it.
+                let hint = if self.core.options.exclusive { Hint::Missed } else { Hint::None };
+                rings.push(Ring { hint, ..ring_steps(&child.key) });
                 Ok(None)
             }
             Found::Unborn if !clocks.cancelled && !clocks.paused => {
@@ -228,7 +231,7 @@ impl Runtime {
                             queue: Queue::Resume,
                             scope,
                             after: Duration::ZERO,
-                            hint: Hint::None,
+                            hint: Hint::Missed,
                         });
                     } else {
                         self.set_alarm(&mut head, false, rings).await?;

@@ -44,8 +44,11 @@ use crate::trace::Line;
 const EPOCH: i64 = 1_767_225_600;
 /// Observations in a history that goes round in circles.
 const OBSERVATIONS: u64 = 50_000;
-/// Calls, likewise.
-const CALLS: u64 = 1_000_000;
+/// Doorbells for each thing that happens, beside those that every history has: where doorbells ring for doorbells, there are
+/// ever more.
+const BELLS: u64 = 20;
+/// Doorbells of a history in which nothing happens.
+const BELLS_AT_LEAST: u64 = 2_000;
 
 /// Looks at all that happens, beside the [`Checker`]; answers with what must not be.
 pub type Watch = Box<dyn FnMut(&Observation) -> Result<(), Violation> + Send>;
@@ -86,6 +89,7 @@ struct State {
     doubles: Doubles,
     called: u64,
     observations: u64,
+    bells: u64,
     last_record: Instant,
     recording: bool,
     made: Vec<Fault>,
@@ -198,6 +202,7 @@ impl World {
                 doubles: Doubles::default(),
                 called: 0,
                 observations: 0,
+                bells: 0,
                 last_record: now,
                 recording,
                 made: Vec::new(),
@@ -256,12 +261,17 @@ impl World {
         about: About<'_>,
         nature: Nature,
     ) -> Turn {
-        if self.calls.fetch_add(1, Ordering::Relaxed) > CALLS {
-            self.violated(Violation { invariant: "livelock", what: format!("{CALLS} calls, and no rest") });
-        }
         let name = about.hash(call);
+        self.calls.fetch_add(1, Ordering::Relaxed);
         let nth = {
             let mut state = self.state.lock();
+            let happened = state.observations;
+            state.bells += u64::from(nature == Nature::Bell);
+            if state.bells > BELLS_AT_LEAST + BELLS * happened && state.violation.is_none() {
+                let what = format!("{} doorbells, and only {happened} things happened", state.bells);
+                state.violation = Some(Violation { invariant: "storm", what });
+                self.broken.notify_one();
+            }
             let count = state.counts.entry(name).or_default();
             *count += 1;
             *count - 1

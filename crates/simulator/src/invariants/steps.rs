@@ -281,18 +281,18 @@ fn late(ledger: &Ledger, moment: &Moment<'_>, step: &str, epoch: (u32, u32)) -> 
     if *index != 0 {
         return broken(LATE, format!("{}: it does not come first", moment.place()));
     }
-    if let Some(current) = line.claimed().filter(|current| current.id.as_str() == step)
-        && (current.attempt, current.epoch) == epoch
-    {
+    // What else the record says of an attempt is about the step that is claimed now.
+    let current = line.claimed().filter(|current| current.id.as_str() == step);
+    if current.is_some_and(|current| (current.attempt, current.epoch) == epoch) {
         return broken(LATE, format!("{}: the attempt stands, so it is not late", moment.place()));
     }
-    let more = record.events.iter().any(|event| match event {
+    let counts = |event: &Event| match event {
         Event::StepSucceeded { attempt, epoch: e, .. } | Event::StepFailed { attempt, epoch: e, .. } => {
             (*attempt, *e) == epoch
         }
         _ => false,
-    });
-    if more {
+    };
+    if current.is_some() && record.events.iter().any(counts) {
         return broken(LATE, format!("{}: the record counts it all the same", moment.place()));
     }
     let claim = ledger.steps.iter().find(|(id, _)| id.as_str() == step);

@@ -52,7 +52,9 @@ pub(super) struct History {
     fork: Option<u64>,
     /// Paused by request, and because its parent is.
     paused: (bool, bool),
-    /// Children have ended since it was paused.
+    /// It is to end; a redrive may yet send it on.
+    cut: bool,
+    /// Children have ended since it was paused, or since it is to end.
     held: bool,
 }
 
@@ -165,14 +167,18 @@ impl History {
                 self.fork = Some(started.fork);
             }
             Event::CancelRequested { inherited, reason, .. } => {
+                self.cut = true;
                 let cut = Entry::Cut { own: inherited.is_none(), reason: reason.clone() };
                 self.entries.push((record.at, cut));
             }
             Event::DeadlinePassed {} => {
+                self.cut = true;
                 self.entries.push((record.at, Entry::Cut { own: false, reason: None }));
             }
             Event::Redriven { inherited, .. } => {
                 self.paused.1 &= inherited.is_none();
+                self.cut = false;
+                self.held &= self.is_paused();
                 self.redriven(record.at);
             }
             Event::Paused { inherited, .. } => match inherited {
@@ -194,7 +200,7 @@ impl History {
             _ => {}
         }
         let Some(current) = self.current.clone() else { return };
-        let paused = self.is_paused();
+        let stands_still = self.is_paused() || self.cut;
         let world = self.stays.entry(current).or_default();
         match event {
             Event::StepSucceeded { output, .. } => {
@@ -226,12 +232,12 @@ impl History {
                     world.child = ended.first().map(|child| (child.seq, moments::outcome(&child.outcome)));
                 } else if !world.released {
                     let ends = ended.iter().map(|child| (child.index, moments::outcome(&child.outcome)));
-                    // A join waits for the resume: whoever ends before that counts, as if all had ended at once.
+                    // A join waits for the resume or the redrive: whoever ends before that counts, as if all had ended at once.
                     match world.ended.last_mut().filter(|_| self.held) {
                         Some(batch) => batch.extend(ends),
                         None => world.ended.push(ends.collect()),
                     }
-                    self.held = paused;
+                    self.held = stands_still;
                 }
             }
             _ => {}
@@ -259,9 +265,11 @@ impl History {
             matches!(entry, Entry::Cut { .. } | Entry::Moment(Moment::Ended(_) | Moment::Failed { .. }))
         };
         while self.entries.pop_if(|(_, entry)| void(entry)).is_some() {}
-        // After a state that was left what failed is the state around its list: what was answered before that stays.
+        // After a state that was left, and in a block that was only just entered, what failed is the state around: what was
+        // answered before that stays.
         let left = |entry: &Entry| {
-            matches!(entry, Entry::Moment(Moment::Skipped { .. } | Moment::Completed { .. }))
+            use Moment::{Block, Caught, Completed, Skipped};
+            matches!(entry, Entry::Moment(Skipped { .. } | Completed { .. } | Block(_) | Caught { .. }))
         };
         let around = self.entries.last().is_some_and(|(_, entry)| left(entry));
         self.entries.push((at, Entry::Redriven));
