@@ -14,9 +14,10 @@ ACCEPTANCE ?= ../shared/acceptance
 YES ?=
 # How long `make fuzz` fuzzes in all; the time is shared by the targets.
 FUZZ_SECONDS ?= 60
-# How many histories `make test` plays, from which seed on, and for how long `make soak` plays fresh ones.
+# How many histories `make test` plays, and for how long `make soak` plays fresh ones. Each commit has seeds of its own, so
+# that the gate plays new ones with every change, and the same ones again for the same.
 HISTORIES ?= 20000
-FIRST_SEED ?= 1
+FIRST_SEED ?= $(shell printf '%d' 0x$$(git rev-parse --short=12 HEAD 2>/dev/null || echo 1))
 MINUTES ?= 60
 SIMULATOR = $(CARGO) run --locked --quiet --package stepwell-simulator --bin stepwell-sim -- --jobs $$(nproc)
 # How long `make bench` loads the server for each workload.
