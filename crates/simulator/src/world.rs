@@ -326,7 +326,8 @@ impl World {
         let observation = Observation { at, clock, what };
         let mut state = self.state.lock();
         let state = &mut *state;
-        state.observations += 1;
+        // A worker that is alive says so again and again.
+        state.observations += u64::from(!matches!(observation.what, What::Renewed { .. }));
         if matches!(observation.what, What::Appended { .. }) {
             state.last_record = Instant::now();
         }
