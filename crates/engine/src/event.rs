@@ -101,7 +101,12 @@ pub enum Event {
         items: Option<Value>,
     },
     /// Children up to (not including) this index may run.
-    ChildrenLaunched { upto: u32 },
+    ChildrenLaunched {
+        upto: u32,
+        /// And these, which had ended before a redrive.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        again: Vec<u32>,
+    },
     /// Children ended, each as said.
     ChildrenEnded {
         /// The record that forked or asked for the child run.

@@ -102,6 +102,7 @@ impl Scope {
                     items: items.clone(),
                     launched: 0,
                     live: BTreeSet::new(),
+                    waiting: BTreeSet::new(),
                     stale: BTreeMap::new(),
                     ended: BTreeMap::new(),
                     succeeded: 0,
@@ -110,10 +111,11 @@ impl Scope {
                     released: false,
                 })));
             }
-            Event::ChildrenLaunched { upto } => {
+            Event::ChildrenLaunched { upto, again } => {
                 if let Some(fork) = self.fork_mut() {
                     fork.live.extend(fork.launched..*upto);
                     fork.launched = *upto;
+                    fork.live.extend(again.iter().filter(|index| fork.waiting.remove(*index)));
                 }
             }
             Event::ChildrenEnded { fork, ended } => self.children_ended(*fork, ended),
@@ -141,7 +143,7 @@ impl Scope {
             Event::BlockEntered { block } => self.block_entered(workflow, *block, at),
             Event::ErrorCaught { clause, error } => self.error_caught(workflow, *clause, error, at),
             Event::BlockLeft {} => self.block_left(),
-            Event::ErrorRaised { error, floor } => self.error_raised(error, *floor),
+            Event::ErrorRaised { error, floor } => self.error_raised(workflow, error, *floor),
             Event::StateComputed { output } => self.set_phase(Phase::Done { output: Some(output.clone()) }),
             Event::StateCompleted { output, writes, next } => {
                 self.state_completed(workflow, output.as_ref(), writes, next.as_deref());
@@ -342,7 +344,11 @@ impl Scope {
                 for child in ended {
                     let completed = matches!(child.outcome, Outcome::Completed { .. });
                     let stale = fork.stale.get(&child.index).is_some_and(|stale| child.seq <= *stale);
-                    if (stale && !completed) || !fork.live.remove(&child.index) {
+                    if stale && !completed {
+                        continue;
+                    }
+                    // One that waits ended in a journal of the time when a redrive sent on all at once.
+                    if !fork.live.remove(&child.index) && !fork.waiting.remove(&child.index) {
                         continue;
                     }
                     let cancelled = matches!(child.outcome, Outcome::Cancelled { .. });
@@ -432,7 +438,7 @@ impl Scope {
         }
     }
 
-    fn error_raised(&mut self, error: &Error, floor: Option<u32>) {
+    fn error_raised(&mut self, workflow: &Workflow, error: &Error, floor: Option<u32>) {
         if let Some(floor) = floor
             && let Some(frame) = self.frames.get_mut(floor as usize)
         {
@@ -440,6 +446,14 @@ impl Scope {
             frame.deadline = None;
         }
         let Some(frame) = self.frames.last_mut() else { return };
+        // Its block has ended, its `finally` is still to come: the error waits for that.
+        if let Phase::Inside(inside) = &mut frame.phase
+            && let Some((BlockRole::Try | BlockRole::Catch(_), _)) = inside.returned
+            && block_of(workflow, frame.cursor, BlockRole::Finally).is_some()
+        {
+            inside.pending = Some(Pending::Raise { error: error.clone(), floor });
+            return;
+        }
         let prior = match std::mem::replace(&mut frame.phase, Phase::Entered) {
             prior @ (Phase::Fork(_) | Phase::Subworkflow(_) | Phase::Claimed(_)) => Some(Box::new(prior)),
             _ => None,
@@ -559,6 +573,8 @@ impl Scope {
             self.control.parent = parent;
             self.control.paused_by_parent = false;
         }
+        // A pause does not outlive the cancel that ended the run.
+        self.control.paused = None;
         self.control.version += 1;
         self.control.redrives += 1;
         // Its deadlines begin anew: how long it stood still before does not shift them.
@@ -601,7 +617,7 @@ fn again(phase: Phase, at: Timestamp) -> Phase {
         Phase::Fork(mut fork) => {
             let unfinished = |outcome: &Option<Outcome>| !matches!(outcome, Some(Outcome::Completed { .. }));
             for (index, (seq, _)) in fork.ended.extract_if(.., |_, (_, outcome)| unfinished(outcome)) {
-                fork.live.insert(index);
+                fork.waiting.insert(index);
                 fork.stale.insert(index, seq);
             }
             fork.failed = 0;

@@ -47,7 +47,7 @@ pub(crate) fn forked(decider: &mut Decider<'_>) -> Option<Next> {
         _ => return Some(Next::Park),
     };
     let live = !fork.live.is_empty();
-    let all_ended = !live && fork.launched == fork.children;
+    let all_ended = !live && fork.waiting.is_empty() && fork.launched == fork.children;
     let joined = fork.succeeded >= rule.needed;
     let hopeless = fork.failed > fork.children - rule.needed;
     let lost = hopeless && (all_ended || rule.on_failure == OnFailure::FailFast);
@@ -76,10 +76,12 @@ pub(crate) fn forked(decider: &mut Decider<'_>) -> Option<Next> {
         return None;
     }
     let live = u32::try_from(fork.live.len()).unwrap_or(u32::MAX);
-    let room = rule.limit.saturating_sub(live).min(fork.children - fork.launched);
-    if room > 0 && !fork.released {
-        let upto = fork.launched + room;
-        decider.push(Event::ChildrenLaunched { upto });
+    let room = rule.limit.saturating_sub(live);
+    let again: Vec<u32> = fork.waiting.iter().copied().take(room as usize).collect();
+    let room = room.saturating_sub(u32::try_from(again.len()).unwrap_or(u32::MAX));
+    let upto = fork.launched + room.min(fork.children - fork.launched);
+    if (upto > fork.launched || !again.is_empty()) && !fork.released {
+        decider.push(Event::ChildrenLaunched { upto, again });
     }
     Some(Next::Park)
 }

@@ -198,6 +198,9 @@ pub(crate) struct Fork {
     pub(crate) launched: u32,
     /// Launched and not ended.
     pub(crate) live: BTreeSet<u32>,
+    /// Ended without success before a redrive, and to go on as soon as there is room.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) waiting: BTreeSet<u32>,
     /// Ends seen before a redrive: up to this record of the child they are old news.
     pub(crate) stale: BTreeMap<u32, u64>,
     pub(crate) ended: BTreeMap<u32, (u64, Option<Outcome>)>,
@@ -768,6 +771,11 @@ impl<'a> ForkView<'a> {
     /// Whether this scope waits for that child.
     pub fn is_live(&self, index: u32) -> bool {
         self.fork.live.contains(&index)
+    }
+
+    /// Whether that child began before a redrive and is to go on.
+    pub fn goes_on(&self, index: u32) -> bool {
+        self.fork.stale.contains_key(&index)
     }
 
     /// A child's key.

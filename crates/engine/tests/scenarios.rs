@@ -765,3 +765,66 @@ states:
     });
     assert_eq!(ended, Some(1));
 }
+
+#[test]
+fn a_redrive_keeps_to_the_concurrency() {
+    let source = "
+id: again
+states:
+  - {id: check, type: foreach, itemsPath: items, maxConcurrency: 2, onFailure: wait, agent: x}
+";
+    let mut calls = 0;
+    let mut world = World::new(source, move |_| {
+        calls += 1;
+        if calls <= 5 { Some(Err(failure("agent_error", true))) } else { None }
+    });
+    world.start(json(r#"{"items": [1, 2, 3, 4, 5]}"#));
+    assert_eq!(world.asked.len(), 5);
+    failed(&world);
+    world.control(Stimulus::Redrive { by: None });
+    assert_eq!(world.unanswered.len(), 2);
+    world.answer_late(0, Ok(json("1")));
+    assert_eq!(world.unanswered.len(), 2);
+    // What could not go on yet goes on after the next redrive.
+    world.control(Stimulus::Cancel { by: None, reason: None });
+    world.unanswered.clear();
+    world.control(Stimulus::Redrive { by: None });
+    world.workers_die();
+    for left in (0..4).rev() {
+        assert_eq!(world.unanswered.len(), 2.min(left + 1));
+        world.answer_late(0, Ok(json("1")));
+    }
+    assert_eq!(completed(&world), &json(r#"{"results": [1, 1, 1, 1, 1], "count": 5}"#));
+}
+
+#[test]
+fn finally_runs_though_the_time_is_over_before_it_begins() {
+    // Of one of these lengths the block ends where the record is full, and the next one is made after the deadline.
+    for length in 1..70 {
+        for (inner, outer) in [("timeoutSeconds: 10,", ""), ("", "timeoutSeconds: 10,")] {
+            let states: Vec<String> = (0..length)
+                .map(|index| {
+                    let next =
+                        if index + 1 < length { format!("next: s{}", index + 1) } else { "end: true".into() };
+                    format!("{{id: s{index}, type: inject, resultPath: some, data: {{x: 1}}, {next}}}")
+                })
+                .collect();
+            let states = states.join(", ");
+            let source = format!(
+                "
+id: late
+states:
+  - {{id: outer, type: try, {outer} try: {{states: [{{id: inner, type: try, {inner}
+      try: {{states: [{states}]}},
+      finally: {{states: [{{id: last, type: inject, data: {{x: 1}}}}]}}}}]}},
+      catch: {{states: [{{id: caught, type: inject, data: {{x: 2}}}}]}}}}
+"
+            );
+            let mut world = World::new(&source, |_| None);
+            world.slowness = jiff::SignedDuration::from_secs(20);
+            world.start(json("{}"));
+            let finally = Event::BlockEntered { block: stepwell_engine::BlockRole::Finally };
+            assert!(world.events("/").contains(&finally), "{length} {inner}{outer}");
+        }
+    }
+}

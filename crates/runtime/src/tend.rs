@@ -47,6 +47,8 @@ struct Child {
     index: u32,
     key: ScopeKey,
     started: Box<ScopeStarted>,
+    /// It began before a redrive.
+    goes_on: bool,
 }
 
 /// A child as its journal says.
@@ -119,14 +121,17 @@ impl Runtime {
                 index,
                 key: ScopeKey::new(run.clone(), view.path(index)),
                 started: Box::new(view.start(index)),
+                goes_on: view.goes_on(index),
             })
             .collect();
-        let upto = children.iter().map(|child| child.index + 1).fold(rung, u32::max);
+        // What a redrive sends on comes in the order of indices again, below those that were rung before it.
+        let from = tended.filter(|tended| tended.version == clocks.version).map_or(0, |tended| tended.rung);
+        let upto = children.iter().map(|child| child.index + 1).fold(from, u32::max);
         let base = if children.is_empty() { None } else { Some(self.fork_context(head.key(), fork).await?) };
         let mut ended = Vec::new();
         for (child, base) in children.into_iter().zip(std::iter::repeat(base).flatten()) {
             // Nobody can have begun with a child that this process has just launched.
-            let young = !all || (!thorough && tended.is_some() && child.index >= rung);
+            let young = !child.goes_on && (!all || (!thorough && tended.is_some() && child.index >= rung));
             if young && !clocks.cancelled && !clocks.paused {
                 rings.push(ring_steps(&child.key));
                 self.core.nursery.launch(child.key, Newborn { started: child.started, clocks, base });

@@ -322,7 +322,7 @@ async fn an_unborn_child_begins_with_the_clocks_handed_down() {
         registrar.register(FORK).await;
         let run = registrar.start("fork").await;
         let events = world.events(&run).await;
-        assert!(events.iter().any(|(_, event)| matches!(event, Event::ChildrenLaunched { upto: 2 })));
+        assert!(events.iter().any(|(_, event)| matches!(event, Event::ChildrenLaunched { upto: 2, .. })));
         assert!(events.iter().all(|(scope, _)| scope == "/"), "the children are unborn");
 
         let process = world.process();

@@ -765,3 +765,31 @@ async fn an_invocation_performs_one_step_at_least_and_no_longer_than_it_may() {
     assert_eq!(view.summary.status, RunStatus::Failed);
     assert_eq!(view.summary.error.unwrap().code.as_deref(), Some("STEP_TIMED_OUT"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn redriven_iterations_keep_to_their_concurrency() {
+    let world = World::new();
+    let process = world.process().serving();
+    process
+        .register(
+            r#"
+id: w
+states:
+  - id: each
+    type: foreach
+    itemsPath: workflow.input.items
+    maxConcurrency: 2
+    onFailure: wait
+    iterator: {states: [{id: a, type: agent, agent: x, task: "flaky 2", next: b}, {id: b, type: agent, agent: x, task: "sleep 10s"}]}
+"#,
+        )
+        .await;
+    let request = StartRequest::new("w", json(r#"{"items": [1, 2, 3, 4, 5]}"#));
+    let run = process.runtime.start(request).await.unwrap().run;
+    assert_eq!(end(&process, &run).await.summary.status, RunStatus::Failed);
+    process.runtime.redrive(&run, None).await.unwrap();
+    let view = end(&process, &run).await;
+    assert_eq!(view.summary.status, RunStatus::Completed, "{:?}", view.summary.error);
+    assert_eq!((seconds(&view), *world.agents.most_running.lock()), (30, 2));
+    process.shut_down().await;
+}

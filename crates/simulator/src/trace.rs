@@ -201,7 +201,10 @@ pub fn event(event: &Event) -> String {
         Event::ApprovalDecided { approved, .. } => format!("ApprovalDecided {approved}"),
         Event::WaitTimedOut {} => "WaitTimedOut".to_owned(),
         Event::Forked { children, .. } => format!("Forked {children}"),
-        Event::ChildrenLaunched { upto } => format!("ChildrenLaunched up to {upto}"),
+        Event::ChildrenLaunched { upto, again } if again.is_empty() => {
+            format!("ChildrenLaunched up to {upto}")
+        }
+        Event::ChildrenLaunched { upto, again } => format!("ChildrenLaunched up to {upto}, again {again:?}"),
         Event::ChildrenEnded { fork, ended } => {
             let ended: Vec<_> = ended.iter().map(child).collect();
             format!("ChildrenEnded of #{fork}: {}", ended.join(", "))

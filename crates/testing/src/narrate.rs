@@ -111,7 +111,12 @@ impl Narrator {
             Event::ApprovalDecided { .. } => (Tone::Bad, "decided: rejected".to_owned()),
             Event::WaitTimedOut {} => (Tone::Bad, "nobody answered in time".to_owned()),
             Event::Forked { children, .. } => (Tone::Detail, format!("forks into {children}")),
-            Event::ChildrenLaunched { upto } => (Tone::Detail, format!("children up to {upto} may run")),
+            Event::ChildrenLaunched { upto, again } if again.is_empty() => {
+                (Tone::Detail, format!("children up to {upto} may run"))
+            }
+            Event::ChildrenLaunched { again, .. } => {
+                (Tone::Detail, format!("{} of its children may go on", again.len()))
+            }
             Event::ChildrenEnded { ended, .. } => {
                 let failed =
                     ended.iter().filter(|child| !matches!(child.outcome, Outcome::Completed { .. })).count();

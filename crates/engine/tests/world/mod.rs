@@ -67,6 +67,8 @@ pub struct World {
     heavy: bool,
     /// Whether the workers that hold attempts are alive.
     alive: bool,
+    /// How long it takes from one record to the next of the same visit.
+    pub slowness: SignedDuration,
 }
 
 pub fn json(text: &str) -> Value {
@@ -94,6 +96,7 @@ impl World {
             appends: 0,
             heavy: false,
             alive: true,
+            slowness: SignedDuration::ZERO,
         }
     }
 
@@ -172,6 +175,7 @@ impl World {
         self.scopes.insert(path.clone(), stored);
         match next {
             Next::Again { heavy } => {
+                self.now += self.slowness;
                 self.heavy = heavy;
                 self.give(path, Stimulus::Visit);
                 self.heavy = false;

@@ -13,17 +13,15 @@ use super::line::Leaf;
 
 const NAME: &str = "join-once";
 
-/// A fork's children are launched in order, each once, and no more of them are live at once than `maxConcurrency` says. A
+/// A fork's children are launched in order, each once (once more after a redrive, if it had not succeeded), and no more of them are live at once than `maxConcurrency` says. A
 /// child begins only while its fork waits for it. What is recorded of a child's end stands in the child's journal, and each
 /// child counts once (once more after a redrive, if it had not succeeded). The state completes only when as many succeeded as
 /// were needed and none is live any more; it fails by itself only when so many can no longer succeed. Ends after
 /// `ChildrenReleased` count for neither. A child run is one child.
-///
-/// The limit: a redrive sends on every child that had not succeeded, also where `maxConcurrency` is less than that.
 pub(super) fn check(ledger: &Ledger, moment: &Moment<'_>) -> Held {
     let line = moment.line;
     match (moment.event, &line.leaf) {
-        (Event::ChildrenLaunched { upto }, Leaf::Fork(fork)) => launched(moment, fork, *upto),
+        (Event::ChildrenLaunched { upto, again }, Leaf::Fork(fork)) => launched(moment, fork, *upto, again),
         (Event::ChildrenLaunched { .. }, _) => broken(NAME, format!("{}: there is no fork", moment.place())),
         (Event::ChildrenEnded { fork, ended }, leaf) => ends(ledger, moment, leaf, *fork, ended),
         (Event::StateCompleted { .. }, Leaf::Fork(fork)) if !line.failed => {
@@ -81,15 +79,20 @@ pub(super) fn check(ledger: &Ledger, moment: &Moment<'_>) -> Held {
     }
 }
 
-fn launched(moment: &Moment<'_>, fork: &Fork, upto: u32) -> Held {
+fn launched(moment: &Moment<'_>, fork: &Fork, upto: u32, again: &[u32]) -> Held {
     if fork.released {
         return broken(NAME, format!("{}: no more children are needed", moment.place()));
     }
-    if upto <= fork.launched || upto > fork.children {
+    let mut seen = std::collections::BTreeSet::new();
+    if let Some(index) = again.iter().find(|index| !fork.waiting.contains(index) || !seen.insert(**index)) {
+        return broken(NAME, format!("{}: child {index} does not wait to go on", moment.place()));
+    }
+    let none = upto == fork.launched && again.is_empty();
+    if none || upto < fork.launched || upto > fork.children {
         let what = format!("{}: up to {upto} after {} of {}", moment.place(), fork.launched, fork.children);
         return broken(NAME, what);
     }
-    let live = fork.live.len() + (upto - fork.launched) as usize;
+    let live = fork.live.len() + again.len() + (upto - fork.launched) as usize;
     if live > fork.limit as usize {
         let what = format!("{}: {live} children are live, {} may be", moment.place(), fork.limit);
         return broken(NAME, what);

@@ -75,6 +75,10 @@ pub(super) struct Frame {
     pub(super) failed: bool,
     /// The state's deadline has passed once; its error may still be on its way out.
     pub(super) timed_out: bool,
+    /// Which list of the state below it is.
+    role: Option<BlockRole>,
+    /// The state's list that ended last, and nothing came of it yet.
+    returned: Option<BlockRole>,
 }
 
 /// What the innermost state does.
@@ -160,6 +164,8 @@ pub(super) struct Fork {
     pub(super) branches: Vec<Arc<str>>,
     pub(super) launched: u32,
     pub(super) live: BTreeSet<u32>,
+    /// Did not succeed before a redrive, and not sent on yet.
+    pub(super) waiting: BTreeSet<u32>,
     /// How each that counts ended: whether with success, and in which record.
     pub(super) ended: BTreeMap<u32, (bool, u64)>,
     /// Up to this record of the child, what it says was before a redrive.
@@ -445,8 +451,9 @@ impl Line {
                 _ => {}
             },
             Event::Forked { children, .. } => self.forked(*children, seq),
-            Event::ChildrenLaunched { upto } => {
+            Event::ChildrenLaunched { upto, again } => {
                 if let Leaf::Fork(fork) = &mut self.leaf {
+                    fork.live.extend(again.iter().filter(|index| fork.waiting.remove(*index)));
                     fork.live.extend(fork.launched..*upto);
                     fork.launched = fork.launched.max(*upto);
                 }
@@ -468,12 +475,15 @@ impl Line {
                 if replaces {
                     self.frames.pop();
                 }
-                self.frames.push(Frame::default());
+                if let Some(frame) = self.frames.last_mut() {
+                    frame.returned = None;
+                }
+                self.frames.push(Frame { role: Some(*block), ..Frame::default() });
                 self.rest();
             }
-            Event::ErrorCaught { .. } => {
+            Event::ErrorCaught { clause, .. } => {
                 self.frames.pop();
-                self.frames.push(Frame::default());
+                self.frames.push(Frame { role: Some(BlockRole::Catch(*clause)), ..Frame::default() });
                 self.rest();
             }
             Event::BlockLeft {} => {
@@ -488,7 +498,9 @@ impl Line {
                     frame.deadline = None;
                     frame.timed_out = true;
                 }
-                self.fail();
+                if !self.is_before_finally() {
+                    self.fail();
+                }
             }
             Event::StateComputed { .. } | Event::LateResult { .. } => {}
             Event::Paused { inherited, .. } => {
@@ -528,12 +540,25 @@ impl Line {
 
     fn go_on(&mut self, next: bool) {
         self.rest();
+        let role = self.frames.last().and_then(|frame| frame.role);
         if let Some(frame) = self.frames.last_mut() {
-            *frame = Frame::default();
+            *frame = Frame { role, ..Frame::default() };
         }
         if !next && self.frames.len() > 1 {
             self.frames.pop();
+            if let Some(frame) = self.frames.last_mut() {
+                frame.returned = role;
+            }
         }
+    }
+
+    /// A block of a `try` has ended, and its `finally` is still to come: an error waits for that.
+    fn is_before_finally(&self) -> bool {
+        let returned = self.frames.last().and_then(|frame| frame.returned);
+        let finally = self
+            .state()
+            .is_some_and(|state| matches!(&state.kind, Kind::Try(handler) if handler.finally.is_some()));
+        finally && matches!(returned, Some(BlockRole::Try | BlockRole::Catch(_)))
     }
 
     fn claimed_by(&mut self, (attempt, epoch, key): (u32, u32, u32)) {
@@ -586,6 +611,7 @@ impl Line {
             branches,
             launched: 0,
             live: BTreeSet::new(),
+            waiting: BTreeSet::new(),
             ended: BTreeMap::new(),
             stale: BTreeMap::new(),
             succeeded: 0,
@@ -653,6 +679,7 @@ impl Line {
             self.pauses.by_parent = false;
             self.pauses.parent_shift = parent.shift;
         }
+        self.pauses.own = false;
         self.redrives += 1;
         self.outcome = None;
         self.ending = false;
@@ -694,7 +721,7 @@ impl Line {
                     .collect();
                 for (index, seq) in unfinished {
                     fork.ended.remove(&index);
-                    fork.live.insert(index);
+                    fork.waiting.insert(index);
                     fork.stale.insert(index, seq);
                 }
                 fork.failed = 0;
