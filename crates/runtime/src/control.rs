@@ -10,6 +10,7 @@ use engine::RunId;
 use engine::ScopeKey;
 use engine::Stimulus;
 use engine::Vote;
+use jiff::Timestamp;
 
 use crate::Runtime;
 use crate::drive::Errand;
@@ -107,6 +108,9 @@ impl Runtime {
         if row.settled_at.is_some() {
             return self.voted_before(row, &vote).await;
         }
+        if self.is_too_late(&row.scope).await? {
+            return self.voted_before(row, &vote).await;
+        }
         let stimulus = Stimulus::Vote { approval: id.clone(), vote: vote.clone() };
         let visited = self.ask(&row.scope, stimulus).await?;
         if !visited.found {
@@ -129,6 +133,24 @@ impl Runtime {
                 let row = self.core.ports.catalog.approval(run, approval).await?.ok_or_else(not_found)?;
                 self.voted_before(row, &vote).await
             }
+        }
+    }
+
+    /// Whether the time of a scope above this one is over, or nobody up there waits for it any more; whoever is to notice may
+    /// not have come yet. What is decided in it would come to nothing.
+    async fn is_too_late(&self, scope: &ScopeKey) -> Result<bool, Error> {
+        let mut below = scope.clone();
+        loop {
+            let parent = match below.path.parent() {
+                Some((parent, _)) => Some(ScopeKey::new(below.run.clone(), parent)),
+                None => self.look(&below, parent_run).await?.flatten(),
+            };
+            let Some(parent) = parent else { return Ok(false) };
+            let now = self.now();
+            if self.look(&parent, |head| is_past(head, now)).await?.unwrap_or_default() {
+                return Ok(true);
+            }
+            below = parent;
         }
     }
 
@@ -233,6 +255,20 @@ impl Runtime {
         let next = inbox.next(name, received).cloned();
         Ok(next.map(|signal| Stimulus::Signals(vec![signal])))
     }
+}
+
+/// The scope that waits for a run.
+fn parent_run(head: &Head) -> Option<ScopeKey> {
+    let parent = head.scope.run()?.parent.as_ref()?;
+    Some(ScopeKey::new(parent.run.clone(), parent.scope.clone()))
+}
+
+/// Whether a scope needs its children no longer. While it is paused its time stands still.
+fn is_past(head: &Head, now: Timestamp) -> bool {
+    let scope = &head.scope;
+    let released = scope.fork(&head.workflow).is_some_and(|view| view.clocks().cancelled)
+        || scope.subworkflow(&head.workflow).is_some_and(|view| view.clocks.cancelled);
+    released || scope.outcome().is_some() || scope.due().is_some_and(|due| due <= now)
 }
 
 fn status_of(outcome: &Outcome) -> RunStatus {

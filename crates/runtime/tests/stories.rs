@@ -793,3 +793,42 @@ states:
     assert_eq!((seconds(&view), *world.agents.most_running.lock()), (30, 2));
     process.shut_down().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_vote_in_a_branch_after_the_time_around_it_settles_nothing() {
+    let branch = "{name: b, states: [{id: ask, type: approval, message: ok?}]}";
+    let late = [
+        // The run's time, that of the state around, and that of the run that waits for this one.
+        format!("id: w\ntimeoutSeconds: 60\nstates: [{{id: f, type: parallel, branches: [{branch}]}}]\n"),
+        format!("id: w\nstates: [{{id: f, type: parallel, timeoutSeconds: 60, branches: [{branch}]}}]\n"),
+        "id: w\nstates: [{id: f, type: workflow, workflow: child, timeoutSeconds: 60}]\n".to_owned(),
+    ];
+    for source in late {
+        for (paused, seconds, taken) in [(false, 59, true), (false, 61, false), (true, 61, true)] {
+            let world = World::new();
+            let process = world.process().serving();
+            process.register("id: child\nstates: [{id: ask, type: approval, message: ok?}]\n").await;
+            process.register(&source).await;
+            let run = process.start("w").await;
+            pass(1).await;
+            if paused {
+                process.runtime.pause(&run, None).await.unwrap();
+            }
+            let filter = ApprovalFilter { run: None, pending: true };
+            let page = PageRequest { limit: 10, cursor: None };
+            let row = process.runtime.approvals(&filter, &page).await.unwrap().items.remove(0);
+            // Nobody is there to notice that the time is over.
+            process.kill().await;
+            pass(seconds - 1).await;
+            let process = world.process();
+            let voted = process.runtime.vote(&row.scope.run, &row.request.id, vote("user:a", true)).await;
+            match voted {
+                Ok(voted) => assert!(taken && voted.changed, "{source} {paused} {seconds}"),
+                Err(VoteError::Settled { decision: None, .. }) => {
+                    assert!(!taken, "{source} {paused} {seconds}");
+                }
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+    }
+}
