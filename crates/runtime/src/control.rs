@@ -70,7 +70,9 @@ impl Runtime {
         }
         let Some(refusal) = visited.refusal else {
             // Its branches have it too by now, as a rule; lists show it when they have.
-            if let Err(error) = self.project(run).await {
+            if !visited.listed
+                && let Err(error) = self.project(run).await
+            {
                 tracing::warn!(%run, %error, "lists may show an older status for a while");
             }
             return Ok(self.get(run).await?);

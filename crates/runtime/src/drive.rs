@@ -19,6 +19,7 @@ use crate::desk::Told;
 use crate::error::Error;
 use crate::extras::Before;
 use crate::extras::is_waiting;
+use crate::extras::own_status;
 use crate::extras::waits_for_children;
 use crate::heads::Head;
 use crate::open::Opened;
@@ -68,6 +69,8 @@ pub(crate) struct Visited {
     pub(crate) refusal: Option<Refusal>,
     /// The scope has ended, and this is what its parent must know.
     pub(crate) told: Option<Told>,
+    /// The lists show what its run waits for.
+    pub(crate) listed: bool,
 }
 
 impl Runtime {
@@ -216,7 +219,8 @@ impl Runtime {
             *wish = None;
             if decision.refusal.is_some() {
                 self.core.heads.put(head);
-                return Ok(Some(Visited { found: true, refusal: decision.refusal, told: None }));
+                let refusal = decision.refusal;
+                return Ok(Some(Visited { found: true, refusal, ..Visited::default() }));
             }
             match decision.next {
                 Next::Perform => {
@@ -271,18 +275,26 @@ impl Runtime {
     /// The visit is over: keeps the head, rings whom it must.
     async fn leave(&self, visit: &mut Visit<'_>, mut head: Box<Head>) -> Result<Visited, Error> {
         let told = tell(&head);
-        let lists = match (visit.lists_changed, visit.key.path.is_root()) {
+        // What its children have got of it, they show too.
+        let handed_down = std::mem::take(&mut head.handed_down);
+        let lists = match (visit.lists_changed || handed_down, visit.key.path.is_root()) {
             // Whoever wrote the last record may not have come to tell the lists what branches wait for.
             (_, true) if visit.thorough && !visit.appended => Some(visit.key.run.clone()),
             (false, _) => None,
             (true, false) => Some(visit.key.run.clone()),
-            (true, true) if head.scope.is_paused() && waits_for_children(head.scope.activity()) => {
+            (true, true)
+                if (handed_down || head.scope.is_paused()) && waits_for_children(head.scope.activity()) =>
+            {
                 Some(visit.key.run.clone())
             }
             (true, true) => {
                 head.scope.run().and_then(|run| run.parent.as_ref()).map(|parent| parent.run.clone())
             }
         };
+        // What it waits for through its children, they say.
+        let own = (!handed_down && !visit.key.path.is_root())
+            .then(|| own_status(&head.scope))
+            .filter(|_| !waits_for_children(head.scope.activity()));
         if head.wants_snapshot(self.core.options.snapshot_bytes) {
             self.snapshot(&mut head).await;
         }
@@ -291,10 +303,11 @@ impl Runtime {
         if !visit.rings.is_empty() {
             self.core.ports.doorbell.ring(std::mem::take(&mut visit.rings)).await?;
         }
-        if let Some(run) = lists {
-            self.project(&run).await?;
+        if let Some(run) = &lists {
+            self.project_change(run, own).await?;
         }
-        Ok(Visited { found: true, refusal: None, told })
+        let listed = lists.as_ref() == Some(&visit.key.run);
+        Ok(Visited { found: true, refusal: None, told, listed })
     }
 
     /// What there is to tell a scope beside the time: the ends of its children, the signals it waits for.

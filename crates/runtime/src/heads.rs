@@ -25,6 +25,8 @@ pub(crate) struct Head {
     pub(crate) tended: Option<Tended>,
     /// The time it was already rung for.
     pub(crate) alarm: Option<Timestamp>,
+    /// Whether its children have got something of it since it was last asked.
+    pub(crate) handed_down: bool,
     /// Bytes of the records since the last snapshot.
     unsaved: usize,
     /// Bytes of the last snapshot.
@@ -44,7 +46,16 @@ pub(crate) struct Tended {
 
 impl Head {
     pub(crate) fn new(scope: Scope, workflow: Arc<Workflow>) -> Self {
-        Self { scope, workflow, fresh: true, tended: None, alarm: None, unsaved: 0, saved: 0 }
+        Self {
+            scope,
+            workflow,
+            fresh: true,
+            tended: None,
+            alarm: None,
+            handed_down: false,
+            unsaved: 0,
+            saved: 0,
+        }
     }
 
     /// As loaded: from a snapshot of `saved` bytes and records of `unsaved` bytes.

@@ -35,6 +35,14 @@ struct Survey {
     parent: Option<RunId>,
 }
 
+/// How closely a survey looks.
+struct Glance {
+    /// The [`rank`] of a need that is not to be exceeded, as far as anybody knows.
+    enough: u8,
+    /// What one of the scopes is known to need.
+    own: Option<RunStatus>,
+}
+
 /// One live scope, as far as a survey is concerned.
 struct Sight {
     position: Position,
@@ -47,7 +55,7 @@ struct Sight {
 impl Runtime {
     /// A run as it stands.
     pub async fn get(&self, run: &RunId) -> Result<RunView, Error> {
-        let mut view = self.survey(run).await?.view;
+        let mut view = self.survey(run, None).await?.view;
         // Only the catalog knows that a run is stuck; a view without it is better than none.
         if !view.summary.status.is_terminal()
             && let Ok(Some(summary)) = self.core.ports.catalog.run(run).await
@@ -111,10 +119,17 @@ impl Runtime {
 
     /// Writes to the run's summary what its branches wait for, and to those of the runs that wait for it.
     pub(crate) async fn project(&self, first: &RunId) -> Result<(), Error> {
+        self.project_change(first, None).await
+    }
+
+    /// The same after a change of one branch, whose status is now `own`; `None`: there may have been others too. Of as many
+    /// branches as there are, it looks at no more than it takes to see that the change makes no difference.
+    pub(crate) async fn project_change(&self, first: &RunId, own: Option<RunStatus>) -> Result<(), Error> {
+        let mut own = own;
         let mut next = Some(first.clone());
         for _ in 0..ANCESTORS {
             let Some(run) = next.take() else { return Ok(()) };
-            next = match self.project_one(&run).await {
+            next = match self.project_one(&run, own.take()).await {
                 Ok(parent) => parent,
                 Err(error) if run == *first => return Err(error),
                 // What is wrong with a run above is not this one's fault.
@@ -127,14 +142,21 @@ impl Runtime {
         Ok(())
     }
 
-    async fn project_one(&self, run: &RunId) -> Result<Option<RunId>, Error> {
+    async fn project_one(&self, run: &RunId, own: Option<RunStatus>) -> Result<Option<RunId>, Error> {
         let catalog = &self.core.ports.catalog;
         for _ in 0..PROJECTIONS {
             let Some(mut summary) = catalog.run(run).await? else { return Ok(None) };
             if summary.status.is_terminal() {
                 return Ok(None);
             }
-            let survey = self.survey(run).await?;
+            // What it shows as needed most, the change cannot have made it need more, unless the branch itself does.
+            let shown = rank(summary.status);
+            let enough = match own.map(rank) {
+                Some(own) if own > 0 && own == shown => return Ok(None),
+                Some(own) if own < shown => shown,
+                _ => rank(RunStatus::Running),
+            };
+            let survey = self.survey(run, Some(Glance { enough, own })).await?;
             let status = survey.view.summary.status;
             // The root's last record writes a terminal status itself.
             if status == summary.status || status.is_terminal() {
@@ -149,7 +171,9 @@ impl Runtime {
         Ok(None)
     }
 
-    async fn survey(&self, run: &RunId) -> Result<Survey, Error> {
+    /// Looks at every live scope; at a glance, at no more than it takes to find one that needs enough. The last to be
+    /// launched are looked at first then: they are the least likely to wait yet.
+    async fn survey(&self, run: &RunId, glance: Option<Glance>) -> Result<Survey, Error> {
         let root = ScopeKey::root(run.clone());
         let found = self
             .look(&root, |head| (view_of(head, own_status(&head.scope), Vec::new()), sight(head)))
@@ -163,10 +187,22 @@ impl Runtime {
         }
         let mut needs = Needs::default();
         let root_paused = sight.paused;
+        if let Some(own) = glance.as_ref().and_then(|glance| glance.own).filter(|own| rank(*own) > 0) {
+            needs.count(own);
+        }
         let mut pending = VecDeque::new();
         self.take_in(&mut view, &mut needs, &mut pending, sight).await?;
         let mut seen = 0;
-        while let Some(scope) = pending.pop_front() {
+        loop {
+            let decided = glance.as_ref().is_some_and(|glance| {
+                if root_paused {
+                    !needs.is_idle()
+                } else {
+                    needs.status().is_some_and(|status| rank(status) >= glance.enough)
+                }
+            });
+            let next = if glance.is_some() { pending.pop_back() } else { pending.pop_front() };
+            let Some(scope) = next.filter(|_| !decided) else { break };
             seen += 1;
             if seen > SCOPES {
                 needs.runs = true;
@@ -273,6 +309,17 @@ impl Needs {
     /// Nothing is in flight and every live scope is paused.
     fn is_idle(&self) -> bool {
         !self.performs && !self.unpaused
+    }
+}
+
+/// How much a status says is needed (LANGUAGE §6): the order of [`Needs::status`].
+fn rank(status: RunStatus) -> u8 {
+    match status {
+        RunStatus::Running => 4,
+        RunStatus::WaitingApproval => 3,
+        RunStatus::WaitingSignal => 2,
+        RunStatus::WaitingTimer => 1,
+        _ => 0,
     }
 }
 

@@ -135,7 +135,9 @@ impl Runtime {
             if young && !clocks.cancelled && !clocks.paused {
                 rings.push(ring_steps(&child.key));
                 self.core.nursery.launch(child.key, Newborn { started: child.started, clocks, base });
-            } else if let Some(end) = self.tend_child(child, clocks, base, rings).await? {
+            } else if let Some(end) =
+                self.tend_child(child, clocks, base, rings, &mut head.handed_down).await?
+            {
                 ended.push(end);
             }
         }
@@ -150,6 +152,7 @@ impl Runtime {
         clocks: Clocks,
         base: Arc<ForkContext>,
         rings: &mut Vec<Ring>,
+        handed_down: &mut bool,
     ) -> Result<Option<ChildEnded>, Error> {
         let found = self.find(&child.key, clocks).await?;
         let index = child.index;
@@ -169,7 +172,7 @@ impl Runtime {
                 Ok(None)
             }
             Found::Unborn | Found::Live { .. } | Found::Ended { .. } => {
-                Ok(self.hand_down(&child.key, clocks, rings).await?.map(ended))
+                Ok(self.hand_down(&child.key, clocks, rings, handed_down).await?.map(ended))
             }
         }
     }
@@ -195,6 +198,7 @@ impl Runtime {
         child: &ScopeKey,
         clocks: Clocks,
         rings: &mut Vec<Ring>,
+        handed_down: &mut bool,
     ) -> Result<Option<(u64, Outcome)>, Error> {
         for _ in 0..TRIES {
             let (mut head, stimulus) = match self.open(child).await? {
@@ -212,9 +216,12 @@ impl Runtime {
             let env = self.env(&head, Manner::default()).await?;
             let decision = self.decide(&mut head, stimulus, env).await?;
             if !decision.events.is_empty() {
-                if !self.commit(&mut head, before, decision.events, true).await? {
+                // Of an end its parent knows at once; should it die first, its own doorbell or due entry leads here again.
+                let doorless = head.scope.outcome().is_none();
+                if !self.commit(&mut head, before, decision.events, doorless).await? {
                     continue;
                 }
+                *handed_down = true;
                 let current = head.scope.claim(&head.workflow).map(|claim| claim.seq);
                 self.core.claims.stop_others(child, current);
             } else if !head.fresh {
@@ -277,7 +284,7 @@ impl Runtime {
             }),
         };
         let begins = tended.is_some_and(|tended| tended.rung == 0) && !thorough;
-        let end = self.child_run(&run, request, clocks, begins).await?;
+        let end = self.child_run(&run, request, clocks, begins, &mut head.handed_down).await?;
         head.tended = Some(Tended { fork, version: clocks.version, rung: 1 });
         Ok(end.map(|(seq, outcome)| Stimulus::ChildrenEnded {
             fork,
@@ -292,6 +299,7 @@ impl Runtime {
         request: StartRequest,
         clocks: Clocks,
         begins: bool,
+        handed_down: &mut bool,
     ) -> Result<Option<(u64, Outcome)>, Error> {
         let root = ScopeKey::root(run.clone());
         let mut found = if begins { Found::Unborn } else { self.find(&root, clocks).await? };
@@ -320,7 +328,7 @@ impl Runtime {
             }
             Found::Live { .. } | Found::Ended { .. } => {
                 let mut rings = Vec::new();
-                let ended = self.hand_down(&root, clocks, &mut rings).await?;
+                let ended = self.hand_down(&root, clocks, &mut rings, handed_down).await?;
                 self.core.ports.doorbell.ring(rings).await?;
                 Ok(ended)
             }

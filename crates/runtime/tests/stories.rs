@@ -30,6 +30,7 @@ use stepwell_runtime::StartRequest;
 use stepwell_runtime::VoteError;
 use stepwell_runtime::handlers;
 use stepwell_runtime::ports::ApprovalFilter;
+use stepwell_runtime::ports::Catalog as _;
 use stepwell_runtime::ports::Clock as _;
 use stepwell_runtime::ports::Doorbell as _;
 use stepwell_runtime::ports::Journal as _;
@@ -831,4 +832,49 @@ async fn a_vote_in_a_branch_after_the_time_around_it_settles_nothing() {
             }
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_show_a_pause_and_its_end_as_soon_as_it_is_everywhere() {
+    let world = World::new();
+    let process = world.process().serving();
+    let inner =
+        "{id: inner, type: parallel, branches: [{name: i, states: [{id: s, type: signal, signal: go}]}]}";
+    let middle = format!("{{id: middle, type: parallel, branches: [{{name: m, states: [{inner}]}}]}}");
+    process
+        .register(&format!(
+            "id: w\nstates: [{{id: outer, type: parallel, branches: [{{name: o, states: [{middle}]}}]}}]\n"
+        ))
+        .await;
+    let run = process.start("w").await;
+    pass(1).await;
+    let listed = async || world.store.run(&run).await.unwrap().unwrap().status;
+    assert_eq!(listed().await, RunStatus::WaitingSignal);
+    process.runtime.pause(&run, None).await.unwrap();
+    pass(1).await;
+    assert_eq!(listed().await, RunStatus::Paused);
+    process.runtime.resume(&run, None).await.unwrap();
+    pass(1).await;
+    assert_eq!(listed().await, RunStatus::WaitingSignal);
+    process.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn branches_that_are_let_go_leave_nothing_to_sweep() {
+    let world = World::new();
+    let process = world.process().serving();
+    let slow: String = (0..5)
+        .map(|n| format!(", {{name: b{n}, states: [{{id: s, type: agent, agent: x, task: 'sleep 1h'}}]}}"))
+        .collect();
+    process
+        .register(&format!(
+            "id: w\nstates:\n  - {{id: f, type: parallel, join: {{mode: any}}, next: rest, branches: [{{name: a, states: [{{id: s, type: agent, agent: x, task: 'sleep 1s'}}]}}{slow}]}}\n  - {{id: rest, type: wait, duration: 1h}}\n"
+        ))
+        .await;
+    let run = process.start("w").await;
+    pass(2).await;
+    assert_eq!(status(&process, &run).await, RunStatus::WaitingTimer);
+    let due: Vec<_> = world.due().await.into_iter().map(|row| row.scope.path.to_string()).collect();
+    assert_eq!(due, ["/"]);
+    process.shut_down().await;
 }
