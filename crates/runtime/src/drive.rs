@@ -69,6 +69,8 @@ pub(crate) struct Visited {
     pub(crate) refusal: Option<Refusal>,
     /// The scope has ended, and this is what its parent must know.
     pub(crate) told: Option<Told>,
+    /// Whether it led to a record.
+    pub(crate) appended: bool,
     /// The lists show what its run waits for.
     pub(crate) listed: bool,
 }
@@ -76,10 +78,12 @@ pub(crate) struct Visited {
 impl Runtime {
     /// Visits a scope; and, where that ends it, its parent, and so on upwards.
     pub(crate) async fn drive(&self, key: &ScopeKey, errand: Errand) -> Result<(), Error> {
-        // A doorbell that comes again may have got as far as a parent's record when it was cut off.
-        let (turn, thorough) = (errand.turn, errand.thorough);
+        let (turn, mut thorough) = (errand.turn, errand.thorough);
         let mut visited = self.visit(key, errand).await?;
         while let Some(told) = visited.told.take() {
+            // A doorbell that comes again may have got as far as a parent's record when it was cut off; not where the child
+            // ended only now.
+            thorough &= !visited.appended;
             let parent = told.parent.clone();
             let Some(seat) = self.core.desk.enter(told) else { break };
             let errand = Errand { seat: Some(seat), turn, thorough, ..Errand::default() };
@@ -307,7 +311,7 @@ impl Runtime {
             self.project_change(run, own).await?;
         }
         let listed = lists.as_ref() == Some(&visit.key.run);
-        Ok(Visited { found: true, refusal: None, told, listed })
+        Ok(Visited { found: true, refusal: None, told, appended: visit.appended, listed })
     }
 
     /// What there is to tell a scope beside the time: the ends of its children, the signals it waits for.
