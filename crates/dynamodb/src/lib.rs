@@ -1,0 +1,1 @@
+//! The journal and the catalog in one DynamoDB table.

@@ -1,0 +1,1 @@
+//! Doorbells in two SQS queues.
