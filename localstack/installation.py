@@ -59,7 +59,12 @@ def _environment(folder):
     first = folder / "setuptools.txt"
     first.write_text(setuptools)
     run([*pip, "-r", first], "installing setuptools")
-    run([*pip, "--no-build-isolation", "-r", LOCK], "installing LocalStack")
+    try:
+        run([*pip, "--no-build-isolation", "-r", LOCK], "installing LocalStack")
+    except Failure as failure:
+        # A hundred downloads: one broken connection is no reason to give up what has already come.
+        print(f"localstack: {failure}\nlocalstack: trying once more", file=sys.stderr)
+        run([*pip, "--no-build-isolation", "-r", LOCK], "installing LocalStack")
     run([folder / "bin" / "python", "-m", "pip", "check"], "checking what was installed")
 
 

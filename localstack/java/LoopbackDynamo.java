@@ -1,3 +1,7 @@
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.concurrent.TimeUnit;
 import org.eclipse.jetty.server.Connector;
 import org.eclipse.jetty.server.Server;
@@ -14,7 +18,7 @@ import software.amazon.dynamodb.services.local.server.DynamoDBProxyServer;
 public class LoopbackDynamo {
     public static void main(String[] args) throws Exception {
         endWith(Long.parseLong(args[0]));
-        var options = java.util.Arrays.copyOfRange(args, 1, args.length);
+        var options = Arrays.copyOfRange(args, 1, args.length);
         DynamoDBProxyServer proxy = ServerRunner.createServerFromCommandLineArgs(options);
         ServerConnector connector = null;
         for (var field : DynamoDBProxyServer.class.getDeclaredFields()) {
@@ -41,7 +45,7 @@ public class LoopbackDynamo {
             return;
         }
         var thread = new Thread(() -> {
-            while (ProcessHandle.of(owner).map(ProcessHandle::isAlive).orElse(false)) {
+            while (lives(owner)) {
                 try {
                     TimeUnit.MILLISECONDS.sleep(500);
                 } catch (InterruptedException e) {
@@ -52,5 +56,15 @@ public class LoopbackDynamo {
         });
         thread.setDaemon(true);
         thread.start();
+    }
+
+    /** One that has ended but was not waited for counts as dead; Java alone does not tell it from the living. */
+    private static boolean lives(long pid) {
+        try {
+            var stat = Files.readString(Path.of("/proc/" + pid + "/stat"));
+            return stat.charAt(stat.lastIndexOf(')') + 2) != 'Z';
+        } catch (IOException e) {
+            return ProcessHandle.of(pid).map(ProcessHandle::isAlive).orElse(false);
+        }
     }
 }
