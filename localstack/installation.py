@@ -1,4 +1,4 @@
-"""LocalStack's virtual environment and DynamoDB Local's jars: built once from the locks of this folder, into the cache."""
+"""Virtual environments, first of all LocalStack's, and DynamoDB Local's jars: built once from their locks, into the cache."""
 
 import hashlib
 import os
@@ -16,9 +16,9 @@ JAVA = HERE / "java"
 PYTHON = (3, 13)
 
 
-def python():
-    """The virtual environment's interpreter."""
-    return built(keyed("localstack", LOCK), _environment) / "bin" / "python"
+def python(name="localstack", lock=LOCK):
+    """The interpreter of the virtual environment that has what the lock says, and that alone."""
+    return built(keyed(name, lock), lambda folder: _environment(name, lock, folder)) / "bin" / "python"
 
 
 def dynamodb():
@@ -27,10 +27,10 @@ def dynamodb():
     return f"{folder}:{folder / 'lib'}/*"
 
 
-def missing(environment=True, jars=True):
+def missing(environment=True, jars=True, name="localstack", lock=LOCK):
     """What this machine lacks, a sentence each, before an hour is spent on finding out."""
     found = []
-    if environment and not (keyed("localstack", LOCK) / ".complete").exists() and not _interpreter():
+    if environment and not (keyed(name, lock) / ".complete").exists() and not _interpreter():
         found.append(
             "Python 3.13 with venv (looked at STEPWELL_PYTHON, python3.13 and python3 on PATH, and pyenv's versions): "
             "install it, or name one in STEPWELL_PYTHON"
@@ -50,22 +50,23 @@ def require(**parts):
         raise Failure("this machine lacks:\n" + "\n".join(f"  - {each}" for each in found))
 
 
-def _environment(folder):
-    print(f"localstack: installing into {folder}, once (2 minutes)", file=sys.stderr)
+def _environment(name, lock, folder):
+    print(f"{name}: installing into {folder}, once (2 minutes)", file=sys.stderr)
     run([_interpreter(), "-m", "venv", folder], "making the virtual environment")
-    pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-input", "--require-hashes", "--no-deps"]
+    python = [folder / "bin" / "python", "-m", "pip"]
+    pip = [*python, "install", "--quiet", "--no-input", "--require-hashes", "--no-deps"]
     # A few are published as source only: they are built with the locked setuptools, not with whatever is newest.
-    setuptools = re.search(r"^setuptools==.*?(?=^\S|\Z)", LOCK.read_text(), re.M | re.S)[0]
-    first = folder / "setuptools.txt"
-    first.write_text(setuptools)
-    run([*pip, "-r", first], "installing setuptools")
+    if setuptools := re.search(r"^setuptools==.*?(?=^\S|\Z)", lock.read_text(), re.M | re.S):
+        first = folder / "setuptools.txt"
+        first.write_text(setuptools[0])
+        run([*pip, "-r", first], "installing setuptools")
     try:
-        run([*pip, "--no-build-isolation", "-r", LOCK], "installing LocalStack")
+        run([*pip, "--no-build-isolation", "-r", lock], f"installing {name}")
     except Failure as failure:
         # A hundred downloads: one broken connection is no reason to give up what has already come.
-        print(f"localstack: {failure}\nlocalstack: trying once more", file=sys.stderr)
-        run([*pip, "--no-build-isolation", "-r", LOCK], "installing LocalStack")
-    run([folder / "bin" / "python", "-m", "pip", "check"], "checking what was installed")
+        print(f"{name}: {failure}\n{name}: trying once more", file=sys.stderr)
+        run([*pip, "--no-build-isolation", "-r", lock], f"installing {name}")
+    run([*python, "check"], "checking what was installed")
 
 
 def _jars(folder):
