@@ -28,6 +28,7 @@ use crate::ports::Hint;
 use crate::ports::Queue;
 use crate::ports::Ring;
 use crate::runtime::later;
+use crate::status::Own;
 
 /// Conflicts in one visit after which it is given up.
 const CONFLICTS: u32 = 30;
@@ -297,7 +298,7 @@ impl Runtime {
         };
         // What it waits for through its children, they say.
         let own = (!handed_down && !visit.key.path.is_root())
-            .then(|| own_status(&head.scope))
+            .then(|| Own { scope: visit.key.clone(), seq: head.scope.seq(), status: own_status(&head.scope) })
             .filter(|_| !waits_for_children(head.scope.activity()));
         if head.wants_snapshot(self.core.options.snapshot_bytes) {
             self.snapshot(&mut head).await;

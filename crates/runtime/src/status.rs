@@ -52,6 +52,13 @@ struct Sight {
     claimant: Option<Claimant>,
 }
 
+/// What one branch needs, as of its record `seq`.
+pub(crate) struct Own {
+    pub(crate) scope: ScopeKey,
+    pub(crate) seq: u64,
+    pub(crate) status: RunStatus,
+}
+
 impl Runtime {
     /// A run as it stands.
     pub async fn get(&self, run: &RunId) -> Result<RunView, Error> {
@@ -122,9 +129,9 @@ impl Runtime {
         self.project_change(first, None).await
     }
 
-    /// The same after a change of one branch, whose status is now `own`; `None`: there may have been others too. Of as many
-    /// branches as there are, it looks at no more than it takes to see that the change makes no difference.
-    pub(crate) async fn project_change(&self, first: &RunId, own: Option<RunStatus>) -> Result<(), Error> {
+    /// The same after a change of one branch; `None`: there may have been others too. Of as many branches as there are, it
+    /// looks at no more than it takes to see that the change makes no difference.
+    pub(crate) async fn project_change(&self, first: &RunId, own: Option<Own>) -> Result<(), Error> {
         let mut own = own;
         let mut next = Some(first.clone());
         for _ in 0..ANCESTORS {
@@ -142,20 +149,25 @@ impl Runtime {
         Ok(())
     }
 
-    async fn project_one(&self, run: &RunId, own: Option<RunStatus>) -> Result<Option<RunId>, Error> {
+    async fn project_one(&self, run: &RunId, own: Option<Own>) -> Result<Option<RunId>, Error> {
         let catalog = &self.core.ports.catalog;
         for _ in 0..PROJECTIONS {
             let Some(mut summary) = catalog.run(run).await? else { return Ok(None) };
             if summary.status.is_terminal() {
                 return Ok(None);
             }
-            // What it shows as needed most, the change cannot have made it need more, unless the branch itself does.
             let shown = rank(summary.status);
-            let enough = match own.map(rank) {
-                Some(own) if own > 0 && own == shown => return Ok(None),
-                Some(own) if own < shown => shown,
-                _ => rank(RunStatus::Running),
+            let own = match &own {
+                Some(own) if rank(own.status) > 0 && rank(own.status) == shown => return Ok(None),
+                // Read after the revision: what the branch has become since then is told by whoever made it so.
+                Some(own) => {
+                    let seq = self.look(&own.scope, |head| head.scope.seq()).await?;
+                    (seq == Some(own.seq)).then_some(own.status)
+                }
+                None => None,
             };
+            // What it shows as needed most, the change cannot have made it need more, unless the branch itself does.
+            let enough = own.map(rank).filter(|own| *own < shown).map_or(rank(RunStatus::Running), |_| shown);
             let survey = self.survey(run, Some(Glance { enough, own })).await?;
             let status = survey.view.summary.status;
             // The root's last record writes a terminal status itself.
