@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError, WaiterError
 import instance
 from support import ROOT, Failure
 
-# Properties that LocalStack takes and forgets, by resource type. Told, so that nobody believes to have tried them.
+# Properties that LocalStack takes and forgets. Told, so that nobody believes to have tried them.
 FORGOTTEN = {
     "RecursiveLoop": "the loops of step and resume are not detected here, allowed or not",
     "RetentionInDays": "logs do not expire",
@@ -33,19 +33,20 @@ def work(usage):
     parser.add_argument("--stack", default="stepwell")
     parser.add_argument("--zips", type=pathlib.Path, default=ROOT / "target" / "lambda")
     parser.add_argument("--template", type=pathlib.Path, default=ROOT / "template.yaml")
+    parser.add_argument("--endpoint")
     parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE")
     given = parser.parse_args()
-    known = instance.the(given.state)
+    known = instance.the(given.state, given.endpoint)
     parameters = dict(split(each) for each in given.parameters)
     text = given.template.read_text()
-    resources = yaml.load(text, Loader=Shape)["Resources"]
+    shape = yaml.load(text, Loader=Shape)
 
     bucket = f"deploy-{given.stack}".lower()
     client(known, "s3").create_bucket(Bucket=bucket)
     text = packaged(known, text, given.zips, bucket)
     parameters.setdefault("Architecture", "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64")
     outputs = deployed(known, given.stack, text, parameters, bucket)
-    make_good(known, given.stack, resources)
+    make_good(known, given.stack, shape)
     if "ApiId" in outputs:
         # The usual name would need the public DNS.
         outputs["ApiUrl"] = f"{known['endpoint']}/_aws/execute-api/{outputs['ApiId']}/{outputs['Stage']}"
@@ -157,10 +158,10 @@ def events(cloudformation, stack):
         raise
 
 
-def make_good(known, stack, resources):
+def make_good(known, stack, shape):
     """Does what LocalStack leaves out and a test could notice, and says what remains."""
     functions = client(known, "lambda")
-    for name, resource in resources.items():
+    for name, resource in shape["Resources"].items():
         reserved = resource.get("Properties", {}).get("ReservedConcurrentExecutions")
         if isinstance(reserved, int):
             physical = client(known, "cloudformation").describe_stack_resource(StackName=stack, LogicalResourceId=name)
@@ -168,7 +169,7 @@ def make_good(known, stack, resources):
                 FunctionName=physical["StackResourceDetail"]["PhysicalResourceId"], ReservedConcurrentExecutions=reserved
             )
             say(f"{name}: LocalStack ignores ReservedConcurrentExecutions in a template; set to {reserved} by the API")
-    used = json.dumps(resources, default=str)
+    used = json.dumps([shape.get("Globals"), shape["Resources"]], default=str)
     for name, meaning in FORGOTTEN.items():
         if f'"{name}"' in used:
             say(f"LocalStack ignores {name}: {meaning}")

@@ -35,9 +35,9 @@ def running(state):
     return known if is_ours(known["pid"]) else None
 
 
-def the(state):
-    """The same, or a failure that says what to do."""
-    known = running(state)
+def the(state, endpoint=None):
+    """The same, or a failure that says what to do; an endpoint names one that `up` did not start."""
+    known = {"endpoint": endpoint, "log": "its own log"} if endpoint else running(state)
     if known is None:
         raise Failure(f"no LocalStack runs in {state}: start one with localstack/up, or name its folder with --state")
     return known

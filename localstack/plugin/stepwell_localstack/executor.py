@@ -82,6 +82,8 @@ class HostExecutor(RuntimeExecutor):
         told = (
             f"START RequestId: {request_id} Version: {self.function_version.id.qualifier}\n",
             logs if not logs or logs.endswith("\n") else f"{logs}\n",
+            # A process that was lost or ended could not say so itself.
+            "" if not is_error else f"{body[:2000].decode('utf-8', 'replace')}\n",
             f"END RequestId: {request_id}\n",
             f"REPORT RequestId: {request_id}\tDuration: {took:.2f} ms\tMemory Size: {memory} MB\n",
         )

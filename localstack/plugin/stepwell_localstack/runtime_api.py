@@ -5,6 +5,7 @@ It has a port of its own, because a process finds it by host and port alone.
 
 import dataclasses
 import json
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -38,8 +39,7 @@ class RuntimeApi:
         self._outcome = None
         self._init_error = None
         self._closed = False
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         threading.Thread(target=self._server.serve_forever, name="runtime-api", daemon=True).start()
 
     @property
@@ -104,6 +104,14 @@ class RuntimeApi:
         with self._changed:
             self._init_error = payload
             self._changed.notify_all()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exception(), ConnectionError):  # the process was killed: its environment knows
+            super().handle_error(request, client_address)
 
 
 def _handler(api):
