@@ -23,10 +23,10 @@ SIMULATOR = $(CARGO) run --locked --quiet --package stepwell-simulator --bin ste
 # How long `make bench` loads the server for each workload.
 BENCH_SECONDS ?= 20
 
-.PHONY: help check fmt clippy unit doc deny breakages dependencies test integration binary corpus conformance acceptance pages fuzz demo histories soak mutants bench clean
+.PHONY: help check fmt clippy unit doc deny breakages dependencies test integration test-aws binary corpus conformance acceptance pages fuzz demo histories soak mutants bench clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 check: fmt clippy unit doc deny dependencies breakages ## the gate: format, lints, unit tests, rustdoc, licences, dependency list
 
@@ -51,16 +51,19 @@ breakages:
 dependencies: ## every direct dependency stands in docs/adr/0001-dependencies.md, and only those
 	scripts/check-dependencies
 
-test: check integration histories corpus acceptance pages fuzz ## everything: the gate, integration and crash tests, histories under faults, corpus, docs, a minute of fuzzing, the demo
+test: check integration test-aws histories corpus acceptance pages fuzz ## everything: the gate, integration and crash tests, histories under faults, corpus, docs, a minute of fuzzing, the demo
 	$(MAKE) demo YES=1
 	@echo "make test: all passed"
 
 integration:
-	$(CARGO) test --locked --quiet --test '*'
+	$(CARGO) test --locked --quiet --workspace $(addprefix --exclude stepwell-,agreement dynamodb functions fuzz) --test '*'
 	$(CARGO) test --locked --quiet --doc
 	$(CARGO) test --locked --quiet --package stepwell-agreement
 	# Stack frames and overflow checks differ in release: the evaluator's limits must hold in both.
 	CARGO_PROFILE_RELEASE_LTO=off $(CARGO) test --locked --quiet --release --package stepwell-expression --test hostile
+
+test-aws: ## what needs DynamoDB Local, which it starts (java and mvn must be there)
+	$(CARGO) test --locked --quiet --package stepwell-dynamodb --test local
 
 histories: ## random workflows under random faults (HISTORIES, default 20000, from FIRST_SEED on)
 	$(SIMULATOR) --histories $(HISTORIES) --first-seed $(FIRST_SEED)
