@@ -30,6 +30,16 @@ impl RunId {
         Self::hashed("tick", &[workflow, state, tick])
     }
 
+    /// The id of the run that a webhook's delivery starts: a repeated delivery is the same run.
+    pub fn from_delivery(workflow: &str, webhook: &str, delivery: &str) -> Self {
+        Self::hashed("delivery", &[workflow, webhook, delivery])
+    }
+
+    /// The id of the run that an event starts: an event that comes twice starts one run of each workflow it matches.
+    pub fn from_event(workflow: &str, event: &str) -> Self {
+        Self::hashed("event", &[workflow, event])
+    }
+
     /// The id of the child run of a `workflow` state, so that a takeover finds the child it already has.
     pub fn from_step(step: &StepId, attempt: u32) -> Self {
         Self::hashed("step", &[step.as_str(), &attempt.to_string()])

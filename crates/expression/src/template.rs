@@ -75,6 +75,14 @@ impl Template {
         }
     }
 
+    /// The secret it is, if it is one reference and nothing else.
+    pub fn secret(&self) -> Option<&SecretRef> {
+        match self.pieces.as_ref() {
+            [Piece::Secret(secret)] => Some(secret),
+            _ => None,
+        }
+    }
+
     /// The names it reads, in order of appearance; `$.a` and `${a}` count as `ctx.a`.
     pub fn references(&self) -> &[Reference] {
         &self.references

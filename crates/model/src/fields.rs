@@ -79,8 +79,10 @@ pub(crate) static SCHEDULE_TRIGGER: Shape = Shape {
     what: "a `schedule` trigger",
     groups: &[TRIGGER, &[data("cron"), data("timezone"), data("enabled"), data("input")]],
 };
-pub(crate) static WEBHOOK_TRIGGER: Shape =
-    Shape { what: "a `webhook` trigger", groups: &[TRIGGER, &[data("name"), data("secret")]] };
+pub(crate) static WEBHOOK_TRIGGER: Shape = Shape {
+    what: "a `webhook` trigger",
+    groups: &[TRIGGER, &[data("name"), data("secret"), data("signature"), data("headers")]],
+};
 pub(crate) static EVENT_TRIGGER: Shape =
     Shape { what: "an `event` trigger", groups: &[TRIGGER, &[data("filter")]] };
 

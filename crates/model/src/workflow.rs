@@ -9,10 +9,12 @@ use expression::Expression;
 use expression::Names;
 use expression::Path;
 use expression::Program;
+use expression::SecretRef;
 use expression::Template;
 use expression::Tree;
 use expression::Value;
 
+use crate::EventFilter;
 use crate::Schema;
 
 /// A length of time in milliseconds, never negative.
@@ -447,17 +449,32 @@ pub enum Trigger {
     /// On a schedule, from `triggers` or a start state of type `cron`.
     Schedule(Schedule),
     /// By a signed HTTP request.
-    Webhook {
-        /// The last segment of its path.
-        name: String,
-        /// The secret's reference, as written.
-        secret: Option<String>,
-    },
+    Webhook(Webhook),
     /// By an event whose fields match.
-    Event {
-        /// Fields that must be equal, as written.
-        filter: Value,
-    },
+    Event(EventFilter),
+}
+
+/// A path that starts a run when somebody who knows the secret posts to it.
+#[derive(Clone, Debug)]
+pub struct Webhook {
+    /// The last segment of its path, unique in the workflow.
+    pub name: Arc<str>,
+    /// By which requests are signed; without one nothing is received.
+    pub secret: Option<SecretRef>,
+    /// How requests are signed.
+    pub signature: Signature,
+    /// Headers that become part of the run's input, in lower case.
+    pub headers: Vec<Arc<str>>,
+}
+
+/// How the requests of a webhook are signed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Signature {
+    /// Over the time, the delivery's id and the body.
+    #[default]
+    Stepwell,
+    /// Over the body, as GitHub does it.
+    GitHub,
 }
 
 /// A schedule.

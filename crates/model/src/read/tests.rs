@@ -47,7 +47,7 @@ timeoutSeconds: 1d
 labels: {team: x}
 triggers:
   - {type: schedule, cron: "0 9 * * *", timezone: UTC, enabled: true, input: {}}
-  - {type: webhook, name: hook, secret: "${env:SECRET}"}
+  - {type: webhook, name: hook, secret: "${env:SECRET}", signature: github, headers: [X-GitHub-Event]}
   - {type: event, filter: {kind: x}}
 states:
   - {id: operation, name: An operation, type: operation, description: d, if: "True", action: agent.run, agent: a, task: t,
@@ -419,4 +419,25 @@ fn small_things_mean_what_they_say() {
         matches!(&left.kind, Kind::Operation(o) if o.action == Action::Agent("n".into()) && o.receives_input)
     );
     assert!(workflow.names.is_state("l"));
+}
+
+#[test]
+fn triggers_mean_what_they_say() {
+    let run = |trigger: &str| {
+        issues(
+            &format!("id: x\ntriggers:\n{trigger}\nstates: [{{id: a, type: succeed}}]\n"),
+            &Options::default(),
+        )
+    };
+    let hook = "  - {type: webhook, name: h, secret: '${env:S}'";
+    assert_eq!(run(&format!("{hook}}}")), Vec::<String>::new());
+    assert_eq!(run(&format!("{hook}, signature: gitlab}}")), ["error BAD_VALUE 3:61"]);
+    assert_eq!(run(&format!("{hook}, headers: X-Event}}")), ["error WRONG_TYPE 3:59"]);
+    assert_eq!(run(&format!("{hook}}}\n{hook}}}")), ["error DUPLICATE_NAME 4:5"]);
+    assert_eq!(run("  - {type: webhook, name: h}"), ["warning MISSING_FIELD 3:5"]);
+    assert_eq!(run("  - {type: webhook, name: h, secret: s}"), ["error MISPLACED_SECRET 3:38"]);
+    assert_eq!(run("  - {type: webhook, name: h, secret: '${env:A}-${env:B}'}"), ["error BAD_VALUE 3:38"]);
+    assert_eq!(run("  - {type: event, filter: {source: [a, b], detail: {x: 1}}}"), Vec::<String>::new());
+    assert_eq!(run("  - {type: event, filter: {source: [{prefix: a}]}}"), ["error NOT_YET 3:37"]);
+    assert_eq!(run("  - {type: event, filter: source}"), ["error WRONG_TYPE 3:27"]);
 }

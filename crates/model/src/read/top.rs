@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use expression::SecretRef;
 use expression::Value;
 
 use super::Reader;
@@ -11,11 +12,14 @@ use super::survey;
 use super::text::CALL_TEXT;
 use super::to_value;
 use crate::Code;
+use crate::EventFilter;
 use crate::Issue;
 use crate::Schedule;
+use crate::Signature;
 use crate::State;
 use crate::StateId;
 use crate::Trigger;
+use crate::Webhook;
 use crate::Workflow;
 use crate::check;
 use crate::fields;
@@ -162,7 +166,16 @@ impl Reader<'_> {
             return triggers;
         };
         for (index, item) in items.iter().enumerate() {
-            triggers.extend(self.trigger(item, index + 1));
+            let Some(trigger) = self.trigger(item, index + 1) else { continue };
+            if let Trigger::Webhook(webhook) = &trigger
+                && triggers
+                    .iter()
+                    .any(|other| matches!(other, Trigger::Webhook(other) if other.name == webhook.name))
+            {
+                let message = format!("two webhooks are named `{}`", webhook.name);
+                self.report(item, Issue::error(Code::DuplicateName, message));
+            }
+            triggers.push(trigger);
         }
         triggers
     }
@@ -180,47 +193,8 @@ impl Reader<'_> {
         let word = self.as_text(kind, "type")?;
         match &*word {
             "schedule" => self.schedule(node, format!("schedule-{number}").into()).map(Trigger::Schedule),
-            "webhook" => {
-                if node.get("name").is_none() {
-                    self.missing(node, "name", "a `webhook` trigger", "the last segment of its path");
-                    return None;
-                }
-                let name = self.name(node, "name")?;
-                let secret = match node.get("secret") {
-                    Some(secret) => {
-                        let text = self.as_text(secret, "secret")?;
-                        if !text.starts_with("${") {
-                            let issue =
-                                Issue::error(Code::MisplacedSecret, "a secret stands in the file itself")
-                                    .expected(
-                                        "a reference: `${env:NAME}`, `${file:…}`, `${vault:path#field}`",
-                                    );
-                            self.report(secret, issue.hint("whoever reads the file could sign requests"));
-                            return None;
-                        }
-                        self.template(secret, "secret", CALL_TEXT)?;
-                        Some(text.to_string())
-                    }
-                    None => None,
-                };
-                Some(Trigger::Webhook { name: name.to_string(), secret })
-            }
-            "event" => {
-                let Some(filter) = node.get("filter") else {
-                    self.missing(
-                        node,
-                        "filter",
-                        "an `event` trigger",
-                        "a mapping of fields that must be equal",
-                    );
-                    return None;
-                };
-                if !matches!(filter.data, Data::Map(_)) {
-                    self.wrong_type(filter, "filter", "a mapping of fields that must be equal");
-                    return None;
-                }
-                Some(Trigger::Event { filter: to_value(filter) })
-            }
+            "webhook" => self.webhook(node).map(Trigger::Webhook),
+            "event" => self.event(node).map(Trigger::Event),
             other => {
                 let near = fields::nearest(other, ["schedule", "webhook", "event"]);
                 let issue = Issue::error(Code::UnknownType, format!("there is no trigger type `{other}`"))
@@ -230,6 +204,80 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    fn webhook(&mut self, node: &Node) -> Option<Webhook> {
+        if node.get("name").is_none() {
+            self.missing(node, "name", "a `webhook` trigger", "the last segment of its path");
+            return None;
+        }
+        let name = self.name(node, "name")?;
+        let secret = if let Some(secret) = node.get("secret") {
+            Some(self.webhook_secret(secret)?)
+        } else {
+            let message = format!("the webhook `{name}` has no `secret`, so it receives nothing");
+            self.report(node, Issue::warning(Code::MissingField, message).expected(SECRET_REFERENCE));
+            None
+        };
+        let signature = match node.get("signature") {
+            None => Signature::default(),
+            Some(field) => match &*self.as_text(field, "signature")? {
+                "stepwell" => Signature::Stepwell,
+                "github" => Signature::GitHub,
+                other => {
+                    let issue = Issue::error(Code::BadValue, format!("there is no signature `{other}`"));
+                    self.report(field, issue.expected("`stepwell` or `github`"));
+                    return None;
+                }
+            },
+        };
+        let mut headers = Vec::new();
+        if let Some(field) = node.get("headers") {
+            let Data::List(items) = &field.data else {
+                self.wrong_type(field, "headers", "a list of names of headers");
+                return None;
+            };
+            for item in items {
+                let header = self.as_text(item, "headers")?;
+                headers.push(header.to_ascii_lowercase().into());
+            }
+        }
+        Some(Webhook { name, secret, signature, headers })
+    }
+
+    fn webhook_secret(&mut self, node: &Node) -> Option<SecretRef> {
+        let text = self.as_text(node, "secret")?;
+        if !text.starts_with("${") {
+            let issue = Issue::error(Code::MisplacedSecret, "a secret stands in the file itself")
+                .expected(SECRET_REFERENCE)
+                .hint("whoever reads the file could sign requests");
+            self.report(node, issue);
+            return None;
+        }
+        let template = self.template(node, "secret", CALL_TEXT)?;
+        if template.secret().is_none() {
+            let issue = Issue::error(Code::BadValue, "the secret of a webhook is not one reference");
+            self.report(node, issue.expected(SECRET_REFERENCE));
+        }
+        template.secret().cloned()
+    }
+
+    fn event(&mut self, node: &Node) -> Option<EventFilter> {
+        let what = "a mapping of fields that must be equal";
+        let Some(filter) = node.get("filter") else {
+            self.missing(node, "filter", "an `event` trigger", what);
+            return None;
+        };
+        if !matches!(filter.data, Data::Map(_)) {
+            self.wrong_type(filter, "filter", what);
+            return None;
+        }
+        if let Some(place) = not_plain(filter) {
+            let issue = Issue::error(Code::NotYet, "a filter compares for equality alone");
+            self.report(place, issue.expected("one value, or a list of values of which one must be equal"));
+            return None;
+        }
+        Some(EventFilter::new(to_value(filter)))
     }
 
     /// The fields of a `cron` state or a schedule trigger.
@@ -300,5 +348,16 @@ impl Reader<'_> {
             .maybe_hint(near.map(|near| format!("did you mean `{near}`?")));
         self.report(node, issue);
         false
+    }
+}
+
+const SECRET_REFERENCE: &str = "a reference: `${env:NAME}`, `${file:…}`, `${vault:path#field}`";
+
+/// The first thing in a filter's lists that is no plain value: it would be an operator elsewhere (`[{prefix: x}]`).
+fn not_plain(filter: &Node) -> Option<&Node> {
+    match &filter.data {
+        Data::Map(entries) => entries.iter().find_map(|entry| not_plain(&entry.value)),
+        Data::List(items) => items.iter().find(|item| matches!(item.data, Data::Map(_) | Data::List(_))),
+        _ => None,
     }
 }
