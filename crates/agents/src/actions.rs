@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use expression::SecretRef;
 use expression::Value;
 use model::Action;
 use model::Millis;
@@ -102,6 +103,11 @@ impl Agents for Actions {
 }
 
 impl Actions {
+    /// A secret, for a home that needs one outside an action: to check the signature of a request.
+    pub async fn secret(&self, reference: &SecretRef) -> Result<String, CallError> {
+        self.secrets.resolve(reference).await
+    }
+
     async fn agent(
         &self,
         name: &str,

@@ -70,7 +70,7 @@ impl Secrets {
         Ok(text)
     }
 
-    async fn resolve(&self, reference: &SecretRef) -> Result<String, CallError> {
+    pub(crate) async fn resolve(&self, reference: &SecretRef) -> Result<String, CallError> {
         let missing = |why: String| validation(Code::SecretMissing, format!("the secret {reference} {why}"));
         match reference.source {
             SecretSource::Env => {

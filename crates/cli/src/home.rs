@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::body::Body;
 use axum::http::Request;
 use axum::http::Response;
+use expression::SecretRef;
 use http_api::Api;
 use runtime::Ports;
 use runtime::Runtime;
@@ -87,6 +89,16 @@ struct Workers {
     stopped: JoinHandle<()>,
 }
 
+/// The secrets by which webhooks are signed are those that actions use.
+struct Secrets(Arc<agents::Actions>);
+
+#[async_trait]
+impl http_api::Secrets for Secrets {
+    async fn secret(&self, reference: &SecretRef) -> Result<String, String> {
+        self.0.secret(reference).await.map_err(|error| error.error.message.to_string())
+    }
+}
+
 impl Home {
     /// Opens the database, making it if need be. Relative paths in definitions of agents begin in `folder`.
     pub(crate) fn open(database: &Path, folder: &Path) -> Result<Self, Failure> {
@@ -109,16 +121,18 @@ impl Home {
             .map_err(|error| Failure::new("SYSTEM", format!("the system gives no randomness: {error}")))?;
         let options = runtime::Options::exclusive(ids.worker());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let actions = Arc::new(actions.map_err(unusable)?);
+        let secrets = Arc::new(Secrets(actions.clone()));
         let ports = Ports {
             journal: Arc::new(store.clone()),
             catalog,
             doorbell: Arc::new(runtime::memory::Doorbell::new(clock.clone())),
-            agents: Arc::new(actions.map_err(unusable)?),
+            agents: actions,
             clock,
             ids: Arc::new(ids),
         };
         let runtime = Runtime::new(ports, options);
-        let api = Api::new(runtime.clone());
+        let api = Api::new(runtime.clone()).with_secrets(secrets);
         Ok(Self { store, runtime, api, workers: None })
     }
 

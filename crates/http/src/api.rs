@@ -27,13 +27,15 @@ use runtime::SignalRequest;
 use runtime::StartRequest;
 use runtime::Started;
 use runtime::ports::ApprovalFilter;
-use runtime::ports::DefinitionKind;
 use runtime::ports::PageRequest;
 use runtime::ports::RunFilter;
 use runtime::ports::RunStatus;
 use tokio::sync::watch;
 
 use crate::Error;
+use crate::Home;
+use crate::Secrets;
+use crate::definitions;
 use crate::documents;
 use crate::documents::List;
 use crate::error::json;
@@ -41,18 +43,18 @@ use crate::extract::IdempotencyKey;
 use crate::extract::Json;
 use crate::extract::Parameters;
 use crate::extract::Segments;
-use crate::extract::Source;
-
+use crate::hooks;
+use crate::hooks::Hooks;
 use crate::server::told;
 
 /// Requests that wait for the end of a run at once.
 const MAX_WAITING: usize = 10_000;
 /// Nobody waits longer with one request.
-const MAX_WAIT: Duration = Duration::from_mins(10);
+pub(crate) const MAX_WAIT: Duration = Duration::from_mins(10);
 /// Rows of a list, unless asked for fewer.
 const DEFAULT_LIMIT: usize = 50;
 /// Rows of a list at most.
-const MAX_LIMIT: usize = 1_000;
+pub(crate) const MAX_LIMIT: usize = 1_000;
 
 /// The API over one runtime. Cheap to clone.
 #[derive(Clone)]
@@ -61,12 +63,21 @@ pub struct Api {
     service: TowerToHyperService<Router>,
 }
 
-struct Shared {
-    runtime: Runtime,
-    project: Option<Arc<dyn Project>>,
+pub(crate) struct Shared {
+    pub(crate) runtime: Runtime,
+    pub(crate) given: Given,
+    pub(crate) hooks: Hooks,
     waiting: AtomicUsize,
     /// True once nobody is to be waited for any more.
     stopping: watch::Sender<bool>,
+}
+
+/// What a home gives its API besides the runtime.
+#[derive(Clone, Default)]
+pub(crate) struct Given {
+    project: Option<Arc<dyn Project>>,
+    pub(crate) secrets: Option<Arc<dyn Secrets>>,
+    pub(crate) home: Home,
 }
 
 /// The files that a server was started with. It reads them itself, so that nothing can be registered over the network
@@ -81,20 +92,36 @@ pub trait Project: Send + Sync + 'static {
 }
 
 impl Api {
-    /// The API over `runtime`.
+    /// The API over `runtime`, of a home that is embedded: nothing but workflows can be registered over it.
     pub fn new(runtime: Runtime) -> Self {
-        Self::over(runtime, None)
+        Self::over(runtime, Given::default())
     }
 
     /// The same, for a server that was started with a project.
     #[must_use]
     pub fn with_project(self, project: Arc<dyn Project>) -> Self {
-        Self::over(self.shared.runtime.clone(), Some(project))
+        let given = Given { project: Some(project), ..self.shared.given.clone() };
+        Self::over(self.shared.runtime.clone(), given)
     }
 
-    fn over(runtime: Runtime, project: Option<Arc<dyn Project>>) -> Self {
+    /// The same, with the secrets by which webhooks are signed; without them none is received.
+    #[must_use]
+    pub fn with_secrets(self, secrets: Arc<dyn Secrets>) -> Self {
+        let given = Given { secrets: Some(secrets), ..self.shared.given.clone() };
+        Self::over(self.shared.runtime.clone(), given)
+    }
+
+    /// The same, for another home.
+    #[must_use]
+    pub fn with_home(self, home: Home) -> Self {
+        let given = Given { home, ..self.shared.given.clone() };
+        Self::over(self.shared.runtime.clone(), given)
+    }
+
+    fn over(runtime: Runtime, given: Given) -> Self {
         let stopping = watch::Sender::new(false);
-        let shared = Arc::new(Shared { runtime, project, waiting: AtomicUsize::new(0), stopping });
+        let hooks = Hooks::default();
+        let shared = Arc::new(Shared { runtime, given, hooks, waiting: AtomicUsize::new(0), stopping });
         Self { service: TowerToHyperService::new(router(shared.clone())), shared }
     }
 
@@ -115,10 +142,21 @@ impl Api {
 fn router(shared: Arc<Shared>) -> Router {
     // Flat rather than nested: a nested router writes every request's URI anew.
     Router::new()
-        .route("/api/v1/workflows", get(list_workflows).post(create_workflow))
-        .route("/api/v1/workflows/validate", post(validate_workflow))
-        .route("/api/v1/workflows/{id}", get(get_workflow).put(update_workflow).delete(disable_workflow))
-        .route("/api/v1/workflows/{id}/enable", post(enable_workflow))
+        .route("/api/v1/workflows", get(definitions::list_workflows).post(definitions::create_workflow))
+        .route("/api/v1/workflows/validate", post(definitions::validate_workflow))
+        .route(
+            "/api/v1/workflows/{id}",
+            get(definitions::get_workflow)
+                .put(definitions::update_workflow)
+                .delete(definitions::disable_workflow),
+        )
+        .route("/api/v1/workflows/{id}/enable", post(definitions::enable_workflow))
+        .route("/api/v1/agents", get(definitions::list_agents).post(definitions::create_agent))
+        .route(
+            "/api/v1/agents/{name}",
+            get(definitions::get_agent).put(definitions::update_agent).delete(definitions::disable_agent),
+        )
+        .route("/api/v1/agents/{name}/enable", post(definitions::enable_agent))
         .route("/api/v1/workflow-runs", get(list_runs).post(start_run))
         .route("/api/v1/workflow-runs/{run}", get(get_run))
         .route("/api/v1/workflow-runs/{run}/events", get(list_events))
@@ -131,7 +169,9 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/workflow-runs/{run}/approvals/{approval}/approve", post(approve))
         .route("/api/v1/workflow-runs/{run}/approvals/{approval}/reject", post(reject))
         .route("/api/v1/workflow-approvals", get(list_approvals))
+        .route("/api/v1/home", get(get_home))
         .route("/api/v1/sync", get(get_project).post(sync_project))
+        .route("/hooks/{workflow}/{name}", post(hooks::receive))
         .route("/health", get(health))
         .route("/health/ready", get(ready))
         .fallback(unknown_path)
@@ -139,8 +179,8 @@ fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-type Answer = Result<Response, Error>;
-type Shape = State<Arc<Shared>>;
+pub(crate) type Answer = Result<Response, Error>;
+pub(crate) type Shape = State<Arc<Shared>>;
 
 // Runs.
 
@@ -150,7 +190,7 @@ async fn start_run(
     IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<documents::Start>,
 ) -> Answer {
-    let wait = query.wait.as_deref().map(wait_time).transpose()?;
+    let wait = query.wait.as_deref().map(|text| shared.wait_time(text)).transpose()?;
     let workflow = body.workflow_id;
     let request = StartRequest {
         version: body.version,
@@ -189,7 +229,7 @@ async fn get_run(
     Segments(run): Segments<RunId>,
     Parameters(query): Parameters<documents::Wait>,
 ) -> Answer {
-    let ended = match query.wait.as_deref().map(wait_time).transpose()? {
+    let ended = match query.wait.as_deref().map(|text| shared.wait_time(text)).transpose()? {
         Some(wait) => shared.wait(&run, wait).await?.is_some(),
         None => true,
     };
@@ -367,147 +407,7 @@ impl Drop for Place<'_> {
     }
 }
 
-// Workflows.
-
-async fn list_workflows(State(shared): Shape, Parameters(query): Parameters<documents::Paging>) -> Answer {
-    let page =
-        shared.runtime.definitions(DefinitionKind::Workflow, &page(query.limit, query.cursor)?).await?;
-    Ok(json(StatusCode::OK, &List::<documents::Workflow<'_>>::of(&page)))
-}
-
-async fn get_workflow(
-    State(shared): Shape,
-    Segments(id): Segments<String>,
-    Parameters(query): Parameters<documents::Version>,
-) -> Answer {
-    let versions = shared.runtime.versions(DefinitionKind::Workflow, &id).await?;
-    let found = match &query.version {
-        Some(version) => versions.iter().find(|definition| definition.version.as_deref() == Some(version)),
-        None => versions.first(),
-    };
-    let Some(definition) = found else { return Err(no_workflow(&id, query.version.as_deref())) };
-    let document = documents::WorkflowDocument {
-        workflow: definition.into(),
-        source: &definition.source,
-        versions: versions.iter().map(documents::Workflow::from).collect(),
-    };
-    Ok(json(StatusCode::OK, &document))
-}
-
-async fn create_workflow(
-    State(shared): Shape,
-    Parameters(query): Parameters<documents::Register>,
-    source: Source,
-) -> Answer {
-    shared.register(source, query.new_version, None).await
-}
-
-async fn update_workflow(
-    State(shared): Shape,
-    Segments(id): Segments<String>,
-    Parameters(query): Parameters<documents::Register>,
-    source: Source,
-) -> Answer {
-    shared.register(source, query.new_version, Some(&id)).await
-}
-
-async fn validate_workflow(
-    State(shared): Shape,
-    Parameters(_): Parameters<documents::Nothing>,
-    source: Source,
-) -> Answer {
-    let agents = Agents::registered(&shared.runtime).await?;
-    let options = model::Options { file: source.file, agents: Some(&agents), workflows: None };
-    let parsed = model::parse(&source.text, &options);
-    let document = documents::Validated {
-        valid: parsed.workflow.is_some(),
-        workflow_id: parsed.workflow.as_ref().map(|workflow| &*workflow.id),
-        issues: &parsed.issues,
-    };
-    Ok(json(StatusCode::OK, &document))
-}
-
-async fn disable_workflow(State(shared): Shape, Segments(id): Segments<String>) -> Answer {
-    shared.set_disabled(&id, true).await
-}
-
-async fn enable_workflow(State(shared): Shape, Segments(id): Segments<String>) -> Answer {
-    shared.set_disabled(&id, false).await
-}
-
-impl Shared {
-    async fn register(&self, source: Source, new_version: bool, id: Option<&str>) -> Answer {
-        // A definition that cannot be read has no id; registering says what is wrong with it.
-        if let Some(id) = id
-            && let Some(other) = written_id(&source).filter(|written| written != id)
-        {
-            let message = format!("the definition's id is `{other}`, the path's is `{id}`");
-            return Err(Error::new(StatusCode::UNPROCESSABLE_ENTITY, "BODY_INVALID", message));
-        }
-        let registration =
-            self.runtime.register(DefinitionKind::Workflow, &source.text, None, new_version).await?;
-        let document = documents::Registered {
-            workflow: (&registration.definition).into(),
-            created: registration.created,
-            issues: &registration.issues,
-        };
-        Ok(json(if registration.created { StatusCode::CREATED } else { StatusCode::OK }, &document))
-    }
-
-    async fn set_disabled(&self, id: &str, disabled: bool) -> Answer {
-        if !self.runtime.set_disabled(DefinitionKind::Workflow, id, disabled).await? {
-            return Err(no_workflow(id, None));
-        }
-        let versions = self.runtime.versions(DefinitionKind::Workflow, id).await?;
-        match versions.first() {
-            Some(definition) => Ok(json(StatusCode::OK, &documents::Workflow::from(definition))),
-            None => Err(no_workflow(id, None)),
-        }
-    }
-}
-
-fn written_id(source: &Source) -> Option<String> {
-    let located = model::Located::parse(&source.text, source.file).ok()?;
-    let definition = located.value.get("definition").unwrap_or(&located.value);
-    definition.get("id")?.as_str().map(str::to_owned)
-}
-
-/// The agents that are registered, to check a workflow against.
-struct Agents(Vec<model::Agent>);
-
-impl Agents {
-    async fn registered(runtime: &Runtime) -> Result<Self, Error> {
-        let mut agents = Vec::new();
-        let mut page = PageRequest { limit: MAX_LIMIT, cursor: None };
-        loop {
-            let found = runtime.definitions(DefinitionKind::Agent, &page).await?;
-            for definition in found.items {
-                agents.extend(
-                    model::agent::parse(&definition.source, definition.file.as_deref().unwrap_or_default()).0,
-                );
-            }
-            match found.next {
-                Some(next) => page.cursor = Some(next),
-                None => return Ok(Self(agents)),
-            }
-        }
-    }
-}
-
-impl model::AgentCatalog for Agents {
-    fn agent(&self, name: &str) -> Option<&model::Agent> {
-        self.0.iter().find(|agent| &*agent.name == name)
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.0.iter().map(|agent| agent.name.to_string()).collect()
-    }
-}
-
-fn no_workflow(id: &str, version: Option<&str>) -> Error {
-    let version = version.map_or_else(String::new, |version| format!(" with version {version}"));
-    Error::new(StatusCode::NOT_FOUND, "WORKFLOW_NOT_FOUND", format!("there is no workflow `{id}`{version}"))
-}
+// The project.
 
 async fn get_project(State(shared): Shape) -> Answer {
     let folder = shared.project()?.folder();
@@ -518,9 +418,18 @@ async fn sync_project(State(shared): Shape, Json(body): Json<documents::Sync>) -
     Ok(json(StatusCode::OK, &shared.project()?.sync(body.new_version, body.check).await?))
 }
 
+async fn get_home(State(shared): Shape, Parameters(_): Parameters<documents::Nothing>) -> Response {
+    json(StatusCode::OK, &shared.given.home)
+}
+
 impl Shared {
+    /// As long as was asked for, but no longer than the home can hold a request: whoever waits longer asks again.
+    fn wait_time(&self, text: &str) -> Result<Duration, Error> {
+        Ok(wait_time(text)?.min(Duration::from_secs(self.given.home.max_wait_seconds)))
+    }
+
     fn project(&self) -> Result<&Arc<dyn Project>, Error> {
-        self.project.as_ref().ok_or_else(|| {
+        self.given.project.as_ref().ok_or_else(|| {
             Error::new(StatusCode::CONFLICT, "NO_PROJECT_SERVED", "the server was started without a project")
                 .hint("start it with `stepwell serve --project DIR`")
         })
@@ -567,7 +476,7 @@ async fn method_not_allowed(request: Request<Body>) -> Error {
     Error::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message)
 }
 
-fn query_error(message: impl Into<String>) -> Error {
+pub(crate) fn query_error(message: impl Into<String>) -> Error {
     Error::new(StatusCode::BAD_REQUEST, "QUERY_INVALID", message)
 }
 
@@ -585,7 +494,7 @@ fn wait_time(text: &str) -> Result<Duration, Error> {
     Ok(wait)
 }
 
-fn page(limit: Option<usize>, cursor: Option<String>) -> Result<PageRequest, Error> {
+pub(crate) fn page(limit: Option<usize>, cursor: Option<String>) -> Result<PageRequest, Error> {
     let limit = limit.unwrap_or(DEFAULT_LIMIT);
     if limit == 0 || limit > MAX_LIMIT {
         return Err(query_error(format!("limit: {limit} is not between 1 and {MAX_LIMIT}")));

@@ -104,12 +104,14 @@ pub(crate) struct Decide {
     pub(crate) form: Option<Value>,
 }
 
-/// Behind `POST` and `PUT /workflows`.
+/// Behind `POST` and `PUT` of `/workflows` and `/agents`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Register {
     #[serde(default)]
     pub(crate) new_version: bool,
+    /// The name of the file it comes from, below its project's folder.
+    pub(crate) file: Option<String>,
 }
 
 /// `POST /sync`.
@@ -391,6 +393,52 @@ pub(crate) struct WorkflowDocument<'a> {
 pub(crate) struct Registered<'a> {
     #[serde(flatten)]
     pub(crate) workflow: Workflow<'a>,
+    /// False when it was there, the same.
+    pub(crate) created: bool,
+    /// Warnings.
+    pub(crate) issues: &'a [model::Issue],
+}
+
+/// An agent in a list.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Agent<'a> {
+    name: &'a str,
+    version: Option<&'a Arc<str>>,
+    hash: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<&'a Arc<str>>,
+    registered_at: Timestamp,
+    disabled: bool,
+}
+
+impl<'a> From<&'a Definition> for Agent<'a> {
+    fn from(definition: &'a Definition) -> Self {
+        Self {
+            name: &definition.id,
+            version: definition.version.as_ref(),
+            hash: &definition.hash,
+            file: definition.file.as_ref(),
+            registered_at: definition.registered_at,
+            disabled: definition.disabled,
+        }
+    }
+}
+
+/// An agent with its definition.
+#[derive(Serialize)]
+pub(crate) struct AgentDocument<'a> {
+    #[serde(flatten)]
+    pub(crate) agent: Agent<'a>,
+    /// As registered.
+    pub(crate) source: &'a str,
+}
+
+/// What registering an agent did.
+#[derive(Serialize)]
+pub(crate) struct RegisteredAgent<'a> {
+    #[serde(flatten)]
+    pub(crate) agent: Agent<'a>,
     /// False when it was there, the same.
     pub(crate) created: bool,
     /// Warnings.

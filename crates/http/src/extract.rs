@@ -60,7 +60,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Error> {
         let kind = Kind::of(request.headers());
-        let bytes = read(request).await?;
+        let bytes = read(request, BODY_LIMIT).await?;
         if bytes.is_empty() {
             return decode(b"{}").map(Self);
         }
@@ -83,23 +83,53 @@ impl<S: Send + Sync> FromRequest<S> for Source {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Error> {
         let kind = Kind::of(request.headers());
-        let bytes = read(request).await?;
+        let bytes = read(request, BODY_LIMIT).await?;
         let file = match kind {
             Kind::Json => "request.workflow.json",
             Kind::Yaml => "request.workflow.yaml",
-            Kind::Other => return Err(content_type("application/json or application/yaml")),
+            Kind::Text | Kind::Other => return Err(content_type("application/json or application/yaml")),
         };
-        let text = String::from_utf8(bytes.into()).map_err(|_| {
-            Error::new(StatusCode::BAD_REQUEST, "BODY_NOT_JSON", "the request's body is no UTF-8 text")
-        })?;
-        Ok(Self { text, file })
+        Ok(Self { text: text(bytes)?, file })
     }
+}
+
+/// An agent's source: JSON or YAML, or a prompt as plain text. Its file's name lacks the agent's.
+pub(crate) struct AgentSource(pub(crate) Source);
+
+impl<S: Send + Sync> FromRequest<S> for AgentSource {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Error> {
+        let kind = Kind::of(request.headers());
+        let bytes = read(request, BODY_LIMIT).await?;
+        let file = match kind {
+            Kind::Json => ".agent.json",
+            Kind::Yaml => ".agent.yaml",
+            Kind::Text => ".prompt",
+            Kind::Other => {
+                return Err(content_type("application/json, application/yaml, or text/plain for a prompt"));
+            }
+        };
+        Ok(Self(Source { text: text(bytes)?, file }))
+    }
+}
+
+fn text(bytes: Bytes) -> Result<String, Error> {
+    String::from_utf8(bytes.into()).map_err(|_| {
+        Error::new(StatusCode::BAD_REQUEST, "BODY_NOT_JSON", "the request's body is no UTF-8 text")
+    })
+}
+
+/// Whether a body is said to be JSON.
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
+    Kind::of(headers) == Kind::Json
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Json,
     Yaml,
+    Text,
     Other,
 }
 
@@ -111,12 +141,15 @@ impl Kind {
         if name.eq_ignore_ascii_case("application/json") {
             return Self::Json;
         }
+        if name.eq_ignore_ascii_case("text/plain") {
+            return Self::Text;
+        }
         let yaml = ["application/yaml", "application/x-yaml", "text/yaml"];
         if yaml.iter().any(|yaml| name.eq_ignore_ascii_case(yaml)) { Self::Yaml } else { Self::Other }
     }
 }
 
-fn content_type(expected: &str) -> Error {
+pub(crate) fn content_type(expected: &str) -> Error {
     Error::new(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
         "CONTENT_TYPE",
@@ -125,12 +158,13 @@ fn content_type(expected: &str) -> Error {
     .hint(format!("send the header Content-Type: {expected}"))
 }
 
-async fn read(request: Request) -> Result<Bytes, Error> {
+/// The whole body, if it has no more than `limit` bytes.
+pub(crate) async fn read(request: Request, limit: usize) -> Result<Bytes, Error> {
     let too_large = || {
         Error::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "BODY_TOO_LARGE",
-            format!("the request's body has more than {BODY_LIMIT} bytes"),
+            format!("the request's body has more than {limit} bytes"),
         )
         .hint("hand large data over in a file that an agent reads")
     };
@@ -138,10 +172,10 @@ async fn read(request: Request) -> Result<Bytes, Error> {
         .headers()
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > BODY_LIMIT as u64) {
+    if announced.is_some_and(|length| length > limit as u64) {
         return Err(too_large());
     }
-    match Limited::new(request.into_body(), BODY_LIMIT).collect().await {
+    match Limited::new(request.into_body(), limit).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
         Err(error) => Err(Error::new(
@@ -152,7 +186,7 @@ async fn read(request: Request) -> Result<Bytes, Error> {
     }
 }
 
-fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     serde_json::from_slice(bytes).map_err(|error| {
         if error.is_data() {
             Error::new(StatusCode::UNPROCESSABLE_ENTITY, "BODY_INVALID", error.to_string())

@@ -142,7 +142,9 @@ pub(crate) async fn told(flag: &mut watch::Receiver<bool>) {
 }
 
 async fn answer(api: &Api, request: Request<Incoming>) -> Response {
-    if let Err(error) = guard::check(request.method(), request.uri(), request.headers()) {
+    // What is signed comes from no browser, and mostly through a proxy that keeps the name by which it is known.
+    let signed = request.uri().path().starts_with("/hooks/");
+    if !signed && let Err(error) = guard::check(request.method(), request.uri(), request.headers()) {
         return error.into_response();
     }
     api.call(request.map(Body::new)).await

@@ -28,8 +28,24 @@ const GREET: &str = r#"{"id": "greet", "version": "1", "inputSchema": {"type": "
 const GATE: &str = r#"{"id": "gate", "states": [{"name": "ask", "type": "human_approval", "message": "Go?", "approvers": ["user:alice"], "next": "go"},
     {"name": "go", "type": "signal", "signal": "go"}]}"#;
 
+const HOOKED: &str = r#"{"id": "hooked", "version": "1", "inputSchema": {"type": "object", "properties": {"tag": {"type": "string"}}},
+    "triggers": [{"type": "webhook", "name": "push", "secret": "${env:PUSH}", "headers": ["X-Kind"]},
+        {"type": "webhook", "name": "hub", "secret": "${env:HUB}", "signature": "github"},
+        {"type": "webhook", "name": "lost", "secret": "${env:LOST}"}],
+    "states": [{"name": "keep", "type": "inject", "data": {"tag": "{{ ctx.tag }}"}}]}"#;
+
 /// No workflow here calls one.
 struct Nobody;
+
+/// Every secret but one is its own name.
+struct Names;
+
+#[async_trait]
+impl http_api::Secrets for Names {
+    async fn secret(&self, reference: &expression::SecretRef) -> Result<String, String> {
+        if reference.name == "LOST" { Err("it is lost".to_owned()) } else { Ok(reference.name.clone()) }
+    }
+}
 
 #[async_trait]
 impl Agents for Nobody {
@@ -46,6 +62,10 @@ struct Server {
 
 impl Server {
     async fn start() -> Self {
+        Self::start_as(http_api::Home::embedded()).await
+    }
+
+    async fn start_as(home: http_api::Home) -> Self {
         let clock = Arc::new(SystemClock);
         let store = Arc::new(memory::Store::default());
         let ports = Ports {
@@ -61,7 +81,8 @@ impl Server {
         let listener = http_api::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (stop, stopping) = tokio::sync::oneshot::channel();
-        let served = tokio::spawn(http_api::serve(listener, Api::new(runtime), async {
+        let api = Api::new(runtime).with_secrets(Arc::new(Names)).with_home(home);
+        let served = tokio::spawn(http_api::serve(listener, api, async {
             let _ = stopping.await;
         }));
         Self { address, stop: Some(stop), served }
@@ -297,4 +318,155 @@ async fn a_run_is_asked_told_listed_and_left_waiting_by_a_server_that_ends() {
     });
     assert_eq!((answer.status, answer.text("status")), (202, "WAITING_APPROVAL"), "{answer:?}");
     tokio::time::timeout(Duration::from_secs(10), server.served).await.unwrap().unwrap();
+}
+
+fn signed(secret: &str, pieces: &[&str]) -> String {
+    use hmac::KeyInit;
+    use hmac::Mac;
+    let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(pieces.join(".").as_bytes());
+    let digest = mac.finalize().into_bytes();
+    digest.iter().fold("sha256=".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// A delivery to `/hooks/hooked/push`, signed rightly, so many seconds from now.
+fn push(id: &str, body: &str, seconds: i64) -> String {
+    use runtime::ports::Clock;
+    let time = (SystemClock.now().as_second() + seconds).to_string();
+    let signature = signed("PUSH", &[&time, id, body]);
+    format!(
+        "Host: hooks.example\r\nContent-Type: application/json\r\nX-Kind: tag\r\nStepwell-Timestamp: {time}\r\n\
+         Stepwell-Delivery: {id}\r\nStepwell-Signature: {signature}\r\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signed_delivery_starts_one_run_however_often_it_comes() {
+    let server = Server::start().await;
+    assert_eq!(server.post("/workflows", HOOKED).await.status, 201);
+    let line = "POST /hooks/hooked/push";
+    let body = r#"{"tag": "v2"}"#;
+    let headers = push("d-1", body, 0);
+
+    // At once, so that both are under way before either is done.
+    let (one, other) = tokio::join!(server.send(line, &headers, body), server.send(line, &headers, body));
+    let mut statuses = [one.status, other.status];
+    statuses.sort_unstable();
+    assert_eq!((statuses, one.text("runId")), ([200, 202], other.text("runId")), "{one:?} {other:?}");
+    // Signed again for another attempt: the id is the same.
+    let again = server.send(line, &push("d-1", body, -60), body).await;
+    assert_eq!((again.status, again.text("runId")), (200, one.text("runId")), "{again:?}");
+    assert_eq!(server.send(line, &push("d-2", body, 0), body).await.status, 202, "another delivery");
+
+    let run = server.get(&format!("/workflow-runs/{}?wait=10s", one.text("runId"))).await;
+    assert_eq!((run.text("status"), &run.body["output"]["tag"]), ("COMPLETED", &"v2".into()), "{run:?}");
+    assert_eq!(run.body["input"]["headers"]["x-kind"], "tag", "{run:?}");
+    assert_eq!(
+        (&run.body["trigger"]["name"], &run.body["trigger"]["delivery"]),
+        (&"push".into(), &"d-1".into())
+    );
+
+    let hub = |body: &str, kind: &str| {
+        format!(
+            "Content-Type: application/json\r\nX-GitHub-Event: {kind}\r\nX-GitHub-Delivery: g-1\r\n\
+             X-Hub-Signature-256: {}\r\n",
+            signed("HUB", &[body])
+        )
+    };
+    let ping = server.send("POST /hooks/hooked/hub", &hub("{}", "ping"), "{}").await;
+    assert_eq!((ping.status, ping.text("status")), (200, "ok"), "a ping starts nothing: {ping:?}");
+    let pushed = server.send("POST /hooks/hooked/hub", &hub(body, "push"), body).await;
+    assert_eq!((pushed.status, pushed.text("workflowId")), (202, "hooked"), "{pushed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_signed_rightly_starts_nothing() {
+    let server = Server::start().await;
+    assert_eq!(server.post("/workflows", HOOKED).await.status, 201);
+    let body = r#"{"tag": "v2"}"#;
+    let right = push("d-1", body, 0);
+    let other = r#"{"tag": "v3"}"#;
+    let text = "tag=v2";
+    let form = push("d-1", text, 0).replace("application/json", "application/x-www-form-urlencoded");
+    let huge = format!(r#"{{"tag": "{}"}}"#, "x".repeat(3 << 20));
+    let cases: &[(&str, &str, &str, u16, &str)] = &[
+        ("hooked/push", "", body, 401, "WEBHOOK_SIGNATURE"),
+        ("hooked/push", &right, other, 401, "WEBHOOK_SIGNATURE"),
+        ("hooked/push", &right.replace("d-1", "d-2"), body, 401, "WEBHOOK_SIGNATURE"),
+        ("hooked/push", &push("d-1", body, -400), body, 401, "WEBHOOK_TIMESTAMP"),
+        ("hooked/push", &push("d-1", body, 400), body, 401, "WEBHOOK_TIMESTAMP"),
+        ("hooked/push", &push("{}", body, 0), body, 400, "HEADER_INVALID"),
+        ("hooked/push", &push("d-1", &huge, 0), &huge, 413, "BODY_TOO_LARGE"),
+        ("hooked/push", &form, text, 415, "CONTENT_TYPE"),
+        ("hooked/push", &push("d-1", "{", 0), "{", 400, "BODY_NOT_JSON"),
+        ("hooked/push", &push("d-1", "[]", 0), "[]", 422, "INPUT_NOT_AN_OBJECT"),
+        ("hooked/push", &push("d-1", r#"{"tag": 1}"#, 0), r#"{"tag": 1}"#, 422, "INPUT_SCHEMA_VIOLATION"),
+        ("hooked/lost", &right, body, 503, "WEBHOOK_NO_SECRET"),
+        ("hooked/none", &right, body, 404, "WEBHOOK_NOT_FOUND"),
+        ("none/push", &right, body, 404, "WEBHOOK_NOT_FOUND"),
+    ];
+    for (path, headers, body, status, code) in cases {
+        let answer = server.send(&format!("POST /hooks/{path}"), headers, body).await;
+        assert_eq!((answer.status, answer.text("code")), (*status, *code), "{path} {headers}: {answer:?}");
+    }
+    assert_eq!(server.get("/workflow-runs").await.body["items"].as_array().map(Vec::len), Some(0));
+
+    assert_eq!(server.send("POST /hooks/hooked/push", &right, body).await.status, 202);
+    let reused = server.send("POST /hooks/hooked/push", &push("d-1", other, 0), other).await;
+    assert_eq!((reused.status, reused.text("code")), (409, "KEY_REUSED"), "{reused:?}");
+    assert_eq!(server.send("DELETE /api/v1/workflows/hooked", "", "").await.status, 200);
+    let disabled = server.send("POST /hooks/hooked/push", &push("d-3", body, 0), body).await;
+    assert_eq!((disabled.status, disabled.text("code")), (409, "WORKFLOW_DISABLED"), "{disabled:?}");
+    let stranger = server.send("POST /hooks/hooked/push", "", body).await;
+    assert_eq!(stranger.text("code"), "WEBHOOK_SIGNATURE", "only who signs rightly is told: {stranger:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_home_takes_over_its_api_what_it_can_hold() {
+    let command = "type: command\nargv: [/bin/true]\n";
+    let fixed = "type: static\noutput: {n: 1}\n";
+    let slow = "type: http\nurl: https://example.com\ntimeoutSeconds: 3600\n";
+    let yaml = "Content-Type: application/yaml\r\n";
+    let long = r#"{"id": "long", "states": [{"name": "call", "type": "operation", "action": "http.call", "input": {"url": "https://example.com"}, "timeoutSeconds": 1200}]}"#;
+
+    let embedded = Server::start().await;
+    let refused = embedded.send("PUT /api/v1/agents/fixed", yaml, fixed).await;
+    assert_eq!((refused.status, refused.text("code")), (403, "AGENT_NOT_REMOTE"), "{refused:?}");
+    assert_eq!(embedded.post("/workflows", long).await.status, 201);
+    assert_eq!(embedded.get("/home").await.text("kind"), "embedded");
+
+    let server = Server::start_as(http_api::Home::serverless(890, 20)).await;
+    assert_eq!(server.get("/home").await.body["maxStepSeconds"], 890);
+    let cases: &[(&str, &str, u16, &str)] = &[
+        ("PUT /api/v1/agents/bad", command, 403, "AGENT_NOT_REMOTE"),
+        ("PUT /api/v1/agents/slow", slow, 422, "STEP_TOO_LONG"),
+        ("PUT /api/v1/agents/other?file=agents/fixed.agent.yaml", fixed, 422, "BODY_INVALID"),
+        ("PUT /api/v1/agents/fixed?file=../fixed.agent.yaml", fixed, 400, "QUERY_INVALID"),
+        ("POST /api/v1/agents", fixed, 400, "QUERY_INVALID"),
+        ("GET /api/v1/agents/none", "", 404, "AGENT_NOT_FOUND"),
+        ("PUT /api/v1/agents/fixed", "type: nothing", 422, "DEFINITION_INVALID"),
+    ];
+    for (line, body, status, code) in cases {
+        let answer = server.send(line, yaml, body).await;
+        assert_eq!((answer.status, answer.text("code")), (*status, *code), "{line}: {answer:?}");
+    }
+    let refused = server.post("/workflows", long).await;
+    assert_eq!((refused.status, refused.text("code")), (422, "STEP_TOO_LONG"), "{refused:?}");
+    let post = "POST /api/v1/agents?file=agents/fixed.agent.yaml";
+    assert_eq!(server.send(post, yaml, fixed).await.status, 201);
+    let same = server.send("PUT /api/v1/agents/fixed?file=agents/fixed.agent.yaml", yaml, fixed).await;
+    assert_eq!((same.status, &same.body["created"]), (200, &false.into()), "{same:?}");
+    assert_eq!(server.get("/agents/fixed").await.text("source"), fixed);
+    let prompt = server
+        .send("PUT /api/v1/agents/ask", "Content-Type: text/plain\r\n", "---\nmodel: a/b\n---\nHello")
+        .await;
+    assert_eq!((prompt.status, prompt.text("file")), (201, "ask.prompt"), "{prompt:?}");
+    let names = server.get("/agents").await;
+    assert_eq!(
+        (&names.body["items"][0]["name"], &names.body["items"][1]["name"]),
+        (&"ask".into(), &"fixed".into())
+    );
+    let disabled = server.send("DELETE /api/v1/agents/fixed", "", "").await;
+    assert_eq!((disabled.status, &disabled.body["disabled"]), (200, &true.into()), "{disabled:?}");
+    assert_eq!(server.post("/agents/fixed/enable", "").await.body["disabled"], false);
 }
