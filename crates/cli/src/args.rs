@@ -22,6 +22,8 @@ Exit codes:
 Variables:
   STEPWELL_DB        the database file (--db)
   STEPWELL_ENDPOINT  the address of a running server (--endpoint)
+  STEPWELL_STACK     the stack of --endpoint aws (--stack)
+  STEPWELL_API_URL   where the API of --endpoint aws begins, if no stack is named
   STEPWELL_OUTPUT    text or json (--output)
   STEPWELL_LOG       what is logged to stderr: error, warn, info, debug, or `target=level`
   NO_COLOR           no colours, whatever the terminal";
@@ -42,9 +44,13 @@ pub(crate) struct Global {
     /// The database file [default: .stepwell/stepwell.db]
     #[arg(long, global = true, env = "STEPWELL_DB", value_name = "FILE")]
     pub(crate) db: Option<PathBuf>,
-    /// A running server, as http://127.0.0.1:PORT. Without it: the one that holds the database, if any
+    /// A running server, as http://127.0.0.1:PORT or `https://HOST/STAGE`, or `aws` for a deployed stack. Without it: the
+    /// one that holds the database, if any
     #[arg(long, global = true, env = "STEPWELL_ENDPOINT", value_name = "URL")]
     pub(crate) endpoint: Option<String>,
+    /// The CloudFormation stack whose API is meant; implies `--endpoint aws`
+    #[arg(long, global = true, env = "STEPWELL_STACK", value_name = "NAME")]
+    pub(crate) stack: Option<String>,
     /// How results are printed: text for people, or one JSON document (NDJSON where it streams)
     #[arg(
         long,
@@ -85,6 +91,8 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Register a project's workflows and agents
     Sync(Sync),
+    /// Register a project's workflows and agents with a deployed stack, or any server, over its API
+    Deploy(Deploy),
     /// Look at runs and control them
     #[command(subcommand)]
     Runs(Runs),
@@ -170,6 +178,19 @@ pub(crate) struct Serve {
 
 #[derive(Debug, Args)]
 pub(crate) struct Sync {
+    /// The project
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// Register changed definitions under a new version instead of refusing them
+    #[arg(long)]
+    pub(crate) new_version: bool,
+    /// Only say what would change; 1 when something would
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Deploy {
     /// The project
     #[arg(value_name = "DIR", default_value = ".")]
     pub(crate) dir: PathBuf,

@@ -15,6 +15,8 @@ pub(crate) const CODES: &[(&str, &str)] = &[
     ("APPROVAL_AMBIGUOUS", "several approvals could be meant"),
     ("APPROVAL_UNANSWERABLE", "a run asks, and nobody can answer"),
     ("SYNC_OTHER_PROJECT", "the running server serves another project"),
+    ("AWS_CREDENTIALS", "there are no keys or no region for AWS"),
+    ("STACK_UNKNOWN", "a stack cannot be found, or it is none of ours"),
     ("SYSTEM", "the system refused something that everything needs"),
 ];
 

@@ -108,12 +108,12 @@ impl Verdict {
 
 /// The database, who holds it, and whether that one answers.
 async fn server(global: &Global, database: &Path, findings: &mut Vec<Finding>) {
-    if let Some(endpoint) = &global.endpoint {
-        match Server::at(endpoint) {
-            Ok(server) => findings.push(reached(&server).await),
-            Err(failure) => findings.push(fail("server", failure.message, failure.hint.unwrap_or_default())),
+    match Server::named(global).await {
+        Ok(None) => {}
+        Ok(Some(server)) => return findings.push(reached(&server).await),
+        Err(failure) => {
+            return findings.push(fail("server", failure.message, failure.hint.unwrap_or_default()));
         }
-        return;
     }
     if !database.exists() {
         let advice = "`stepwell sync` or `stepwell serve` makes it; --db or STEPWELL_DB names another";

@@ -2,6 +2,7 @@
 //!
 //! - Files: `validate`, `graph`, `test`, `expr`.
 //! - Runs: `run`, `runs`, all through `client`, which is the API of a server or the same API here.
+//! - A stack: `deploy`, and every command about runs with `--endpoint` (`aws`: where it is, and who asks).
 //! - A home: `serve`, `sync`, `home` (the database and who holds it), `doctor`.
 //!
 //! Data goes to stdout, everything else to stderr (`output`). It deliberately decides nothing: what a command means is
@@ -10,8 +11,10 @@
 //! Start reading at `args.rs`, the table of commands.
 
 mod args;
+mod aws;
 mod client;
 mod codes;
+mod deploy;
 mod doctor;
 mod expr;
 mod follow;
@@ -26,6 +29,7 @@ mod serve;
 mod sync;
 mod table;
 mod test;
+mod tls;
 mod validate;
 
 use std::process::ExitCode;
@@ -58,6 +62,7 @@ fn perform(cli: &Cli, output: Output) -> Result<Exit, Failure> {
         Command::Run(args) => run::run(args, global, output),
         Command::Serve(args) => serve::run(args, global, output),
         Command::Sync(args) => sync::run(args, global, output),
+        Command::Deploy(args) => deploy::run(args, global, output),
         Command::Runs(args) => runs::run(args, global, output),
         Command::Approvals(args) => runs::approvals(args, global, output),
         Command::Approve(args) => runs::decide(args, true, global, output),

@@ -65,7 +65,7 @@ struct Temporary {
 impl Temporary {
     /// Unless the run goes into a database or to a server that was named.
     fn make(global: &Global) -> Result<Option<Self>, Failure> {
-        if global.db.is_some() || global.endpoint.is_some() {
+        if global.db.is_some() || global.endpoint.is_some() || global.stack.is_some() {
             return Ok(None);
         }
         let folder = tempfile::Builder::new().prefix("stepwell-").tempdir();
@@ -121,8 +121,8 @@ impl Prepared {
 
     /// The server that was named or that holds the database, else the database itself with workers at work.
     async fn connect(&self, global: &Global, temporary: Option<&Temporary>) -> Result<Client, Failure> {
-        if let Some(endpoint) = &global.endpoint {
-            return Ok(Client::Server(Server::at(endpoint)?));
+        if let Some(server) = Server::named(global).await? {
+            return Ok(Client::Server(server));
         }
         let database = match (&global.db, temporary) {
             (_, Some(temporary)) => temporary.folder.path().join("run.db"),

@@ -1,5 +1,7 @@
 //! `stepwell runs`, `approvals`, `approve`, `reject` and `signal`: what the API answers, as text or as it is.
 
+use std::time::Duration;
+
 use axum::http::Method;
 use expression::Object;
 use expression::Value;
@@ -10,6 +12,7 @@ use crate::args::Global;
 use crate::args::Runs;
 use crate::args::Signal;
 use crate::client::Client;
+use crate::client::LONGEST_WAIT;
 use crate::follow::Follower;
 use crate::input;
 use crate::output;
@@ -32,11 +35,12 @@ pub(crate) fn run(args: &Runs, global: &Global, output: Output) -> Result<Exit, 
             list_runs(&client.get(&path).await?, output)
         }
         Runs::Get { run, wait } => {
-            let wait =
-                wait.as_ref().map_or_else(String::new, |wait| format!("?wait={}", Client::segment(wait)));
-            let document = client.get(&format!("/workflow-runs/{}{wait}", Client::segment(run))).await?;
+            let document = match wait {
+                Some(wait) => await_end(client, run, wait).await?,
+                None => client.get(&format!("/workflow-runs/{}", Client::segment(run))).await?,
+            };
             show_run(&document, output)?;
-            Ok(if wait.is_empty() { Exit::Done } else { Exit::of_status(text(&document, "status")) })
+            Ok(if wait.is_none() { Exit::Done } else { Exit::of_status(text(&document, "status")) })
         }
         Runs::Timeline { run, follow } => timeline(client, run, *follow, output).await,
         Runs::Cancel { run, reason } => {
@@ -48,6 +52,24 @@ pub(crate) fn run(args: &Runs, global: &Global, output: Output) -> Result<Exit, 
         Runs::Resume { run } => control(client, run, "resume", &by(None), output).await,
         Runs::Redrive { run } => control(client, run, "redrive", &by(None), output).await,
     })
+}
+
+/// Waits for a run's end; asks again where the server holds a request for a shorter time.
+async fn await_end(client: &Client, run: &str, wait: &str) -> Result<Value, Failure> {
+    let place = format!("/workflow-runs/{}?wait=", Client::segment(run));
+    let Ok(model::Millis(millis)) = model::parse_duration(wait) else {
+        // The server says what is wrong with it.
+        return client.get(&format!("{place}{}", Client::segment(wait))).await;
+    };
+    let end = tokio::time::Instant::now() + Duration::from_millis(millis);
+    loop {
+        let left = end.saturating_duration_since(tokio::time::Instant::now()).min(LONGEST_WAIT);
+        let path = format!("{place}{}ms", left.as_millis());
+        let (status, document) = client.call(Method::GET, &path, None, None).await?;
+        if status != 202 || left.is_zero() {
+            return Ok(document);
+        }
+    }
 }
 
 pub(crate) fn approvals(args: &Approvals, global: &Global, output: Output) -> Result<Exit, Failure> {

@@ -18,6 +18,7 @@ use crate::output::Exit;
 use crate::output::Failure;
 use crate::output::Output;
 use crate::sync;
+use crate::sync::Catalog;
 use crate::sync::Options;
 use crate::sync::Project;
 
@@ -50,7 +51,7 @@ async fn serve(args: &Serve, global: &Global, output: Output) -> Result<Exit, Fa
     let mut home = Home::open(&database, &folder)?;
     if let Some(project) = &project {
         let options = Options { new_version: args.new_version, check: false };
-        let report = project.sync(&home.runtime, options).await?;
+        let report = project.sync(&Catalog::Here(&home.runtime), options).await?;
         announce(&report, output);
     }
     home.start(Work { schedules: true, grace: Duration::from_secs(args.grace) });
@@ -121,7 +122,7 @@ impl http_api::Project for Served {
     }
 
     async fn sync(&self, new_version: bool, check: bool) -> Result<Value, ApiError> {
-        let report = self.project.sync(&self.runtime, Options { new_version, check }).await;
+        let report = self.project.sync(&Catalog::Here(&self.runtime), Options { new_version, check }).await;
         let report = report.map_err(|failure| ApiError::internal(&failure.code, failure.message))?;
         serde_json::to_value(report)
             .map(Value::from)

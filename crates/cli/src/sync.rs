@@ -10,7 +10,6 @@ use model::Kind;
 use model::Workflow;
 use runtime::RegisterError;
 use runtime::Runtime;
-use runtime::ports::Definition;
 use runtime::ports::DefinitionKind;
 use runtime::ports::PageRequest;
 use serde::Serialize;
@@ -20,6 +19,7 @@ use crate::args::Sync;
 use crate::client;
 use crate::client::Client;
 use crate::client::Server;
+use crate::deploy;
 use crate::home;
 use crate::home::Home;
 use crate::output;
@@ -36,8 +36,8 @@ pub(crate) fn run(args: &Sync, global: &Global, output: Output) -> Result<Exit, 
     let options = Options { new_version: args.new_version, check: args.check };
     let database = global.db.clone().unwrap_or_else(|| args.dir.join(home::DEFAULT_DATABASE));
     let report = client::runtime()?.block_on(async {
-        let server = match &global.endpoint {
-            Some(endpoint) => Some(Server::at(endpoint)?),
+        let server = match Server::named(global).await? {
+            Some(server) => Some(server),
             None if database.exists() => {
                 let address = sqlite::holder(&database)?.and_then(|holder| holder.address);
                 address.as_deref().map(Server::at).transpose()?
@@ -48,21 +48,37 @@ pub(crate) fn run(args: &Sync, global: &Global, output: Output) -> Result<Exit, 
             return remote(&Client::Server(server), &project, options).await;
         }
         let home = Home::open(&database, &project.folder)?;
-        let report = project.sync(&home.runtime, options).await;
+        let report = project.sync(&Catalog::Here(&home.runtime), options).await;
         home.close().await;
         serde_json::to_value(report?)
             .map(Value::from)
             .map_err(|error| Failure::new("RESULT_NOT_JSON", error.to_string()))
     })?;
-    show(&report, output)?;
-    let wrong = ["invalid", "refused"].iter().any(|change| count(&report, change) > 0);
-    let changed = count(&report, "unchanged") < crate::runs::items(&report).len();
-    Ok(if wrong || (args.check && changed) { Exit::Refused } else { Exit::Done })
+    ended(&report, args.check, output)
+}
+
+/// Says what was done, or would be, and how the command ends.
+pub(crate) fn told(report: &Report, check: bool, output: Output) -> Result<Exit, Failure> {
+    let report =
+        serde_json::to_value(report).map_err(|error| Failure::new("RESULT_NOT_JSON", error.to_string()))?;
+    ended(&Value::from(report), check, output)
+}
+
+fn ended(report: &Value, check: bool, output: Output) -> Result<Exit, Failure> {
+    show(report, output)?;
+    let wrong = ["invalid", "refused"].iter().any(|change| count(report, change) > 0);
+    let changed = count(report, "unchanged") < crate::runs::items(report).len();
+    Ok(if wrong || (check && changed) { Exit::Refused } else { Exit::Done })
 }
 
 /// Through a server: it reads its own project, so nothing can be registered over the network that is not in its files.
 async fn remote(client: &Client, project: &Project, options: Options) -> Result<Value, Failure> {
-    let served = client.get("/sync").await?;
+    let served = client.get("/sync").await.map_err(|failure| match failure.code.as_str() {
+        "NO_PROJECT_SERVED" => {
+            failure.hint("start it with `stepwell serve --project DIR`; a stack takes `stepwell deploy`")
+        }
+        _ => failure,
+    })?;
     let folder = served.get("project").and_then(Value::as_str).unwrap_or_default();
     if Path::new(folder) != project.folder {
         return Err(Failure::new(
@@ -165,14 +181,14 @@ impl Project {
     }
 
     /// Registers what is new, disables what is gone.
-    pub(crate) async fn sync(&self, runtime: &Runtime, options: Options) -> Result<Report, Failure> {
+    pub(crate) async fn sync(&self, catalog: &Catalog<'_>, options: Options) -> Result<Report, Failure> {
         let mut items = Vec::new();
         let agents = self.agents.as_deref().map(Agents::load).transpose()?.unwrap_or_default();
         let mut found = BTreeSet::new();
         for file in &agents.files {
             let name = file.name.clone().unwrap_or_else(|| self.relative(&file.path));
             found.insert((DefinitionKind::Agent.name(), name));
-            items.push(self.agent(runtime, file, options).await?);
+            items.push(self.agent(catalog, file, options).await?);
         }
         let paths = project::find(std::slice::from_ref(&self.workflows), &[FileKind::Workflow])?;
         let mut sources = Vec::with_capacity(paths.len());
@@ -185,11 +201,11 @@ impl Project {
         found.extend(ids.iter().map(|id| (DefinitionKind::Workflow.name(), id.clone())));
         for (path, source) in &sources {
             let file = self.relative(path);
-            let catalog = self.agents.is_some().then_some(&agents as &dyn model::AgentCatalog);
+            let known = self.agents.is_some().then_some(&agents as &dyn model::AgentCatalog);
             let parsed =
-                model::parse(source, &model::Options { file: &file, agents: catalog, workflows: Some(&ids) });
+                model::parse(source, &model::Options { file: &file, agents: known, workflows: Some(&ids) });
             items.push(match parsed.workflow {
-                Some(workflow) => self.workflow(runtime, source, &file, &workflow, options).await?,
+                Some(workflow) => self.workflow(catalog, source, &file, &workflow, options).await?,
                 None => invalid(
                     "workflow",
                     &project::workflow_id(source, path).unwrap_or_else(|| file.clone()),
@@ -202,7 +218,7 @@ impl Project {
         // A file that cannot be read may be any of those that seem gone.
         let broken = items.iter().any(|item: &Item| item.change == "invalid");
         for kind in [DefinitionKind::Agent, DefinitionKind::Workflow].into_iter().filter(|_| !broken) {
-            self.disable(runtime, kind, &found, options, &mut items).await?;
+            Self::disable(catalog, kind, &found, options, &mut items).await?;
         }
         Ok(Report { items })
     }
@@ -213,117 +229,228 @@ impl Project {
 }
 
 impl Project {
-    async fn agent(&self, runtime: &Runtime, file: &AgentFile, options: Options) -> Result<Item, Failure> {
+    async fn agent(
+        &self,
+        catalog: &Catalog<'_>,
+        file: &AgentFile,
+        options: Options,
+    ) -> Result<Item, Failure> {
         let path = self.relative(&file.path);
-        let Some(name) = &file.name else {
+        let (Some(name), (Some(agent), _)) = (&file.name, model::agent::parse(&file.source, &path)) else {
             return Ok(invalid("agent", &path, &path, &file.source, &file.issues));
         };
-        let hash = model::agent::parse(&file.source, &path).0.map(|agent| agent.hash);
         if options.check {
-            let known = runtime.ports().catalog.definition(DefinitionKind::Agent, name, None).await?;
-            let same = known.is_some_and(|known| Some(&known.hash) == hash.as_ref() && !known.disabled);
+            if let Some(message) = catalog.refusal(Parsed::Agent(&agent)) {
+                return Ok(Item {
+                    message: Some(message),
+                    ..Item::new("agent", name, None, "refused", &path)
+                });
+            }
+            let known = catalog.known(DefinitionKind::Agent, name, None).await?;
+            let same = known.is_some_and(|known| known.hash == *agent.hash && !known.disabled);
             return Ok(Item::new("agent", name, None, if same { "unchanged" } else { "created" }, &path));
         }
-        let registered =
-            runtime.register(DefinitionKind::Agent, &file.source, Some(&path), options.new_version).await;
-        self.registered(runtime, "agent", name, &path, &file.source, registered).await
+        register(catalog, DefinitionKind::Agent, name, &file.source, &path, options).await
     }
 
     async fn workflow(
         &self,
-        runtime: &Runtime,
+        catalog: &Catalog<'_>,
         source: &str,
         file: &str,
         workflow: &Workflow,
         options: Options,
     ) -> Result<Item, Failure> {
+        let id = &*workflow.id;
         if options.check {
             let version = workflow.version.as_deref();
-            let known =
-                runtime.ports().catalog.definition(DefinitionKind::Workflow, &workflow.id, version).await?;
+            if let Some(message) = catalog.refusal(Parsed::Workflow(workflow)) {
+                let item = Item::new("workflow", id, version, "refused", file);
+                return Ok(Item { message: Some(message), ..item });
+            }
+            let known = catalog.known(DefinitionKind::Workflow, id, version).await?;
             let change = match &known {
-                Some(known) if known.hash == workflow.hash && !known.disabled => "unchanged",
-                Some(known) if known.hash != workflow.hash && version.is_some() && !options.new_version => {
+                Some(known) if known.hash == *workflow.hash && !known.disabled => "unchanged",
+                Some(known) if known.hash != *workflow.hash && version.is_some() && !options.new_version => {
                     "refused"
                 }
                 _ => "created",
             };
-            return Ok(Item::new("workflow", &workflow.id, version, change, file));
+            return Ok(Item::new("workflow", id, version, change, file));
         }
-        let registered =
-            runtime.register(DefinitionKind::Workflow, source, Some(file), options.new_version).await;
-        self.registered(runtime, "workflow", &workflow.id, file, source, registered).await
-    }
-
-    async fn registered(
-        &self,
-        runtime: &Runtime,
-        kind: &'static str,
-        id: &str,
-        file: &str,
-        source: &str,
-        result: Result<runtime::Registration, RegisterError>,
-    ) -> Result<Item, Failure> {
-        match result {
-            Ok(registration) => {
-                let definition = registration.definition;
-                let mut change = if registration.created { "created" } else { "unchanged" };
-                // A file that came back.
-                if definition.disabled {
-                    runtime.set_disabled(definition.kind, id, false).await?;
-                    change = "created";
-                }
-                Ok(Item::new(kind, id, definition.version.as_deref(), change, file))
-            }
-            Err(RegisterError::Store(error)) => Err(error.into()),
-            Err(RegisterError::Invalid { issues }) => Ok(invalid(kind, id, file, source, &issues)),
-            Err(error @ RegisterError::VersionTaken { .. }) => {
-                let message = format!(
-                    "error[{}]: {error}\n  hint: change `version`, or sync with --new-version",
-                    error.code()
-                );
-                Ok(Item { message: Some(message), ..Item::new(kind, id, None, "refused", file) })
-            }
-        }
+        register(catalog, DefinitionKind::Workflow, id, source, file, options).await
     }
 
     /// What came from a file that is gone takes no new runs. What came over the API stays.
     async fn disable(
-        &self,
-        runtime: &Runtime,
+        catalog: &Catalog<'_>,
         kind: DefinitionKind,
         found: &BTreeSet<(&'static str, String)>,
         options: Options,
         items: &mut Vec<Item>,
     ) -> Result<(), Failure> {
-        let mut page = PageRequest { limit: 500, cursor: None };
-        let mut gone: Vec<Definition> = Vec::new();
-        loop {
-            let listed = runtime.ports().catalog.definitions(kind, &page).await?;
-            gone.extend(listed.items.into_iter().filter(|definition| {
-                definition.file.is_some()
-                    && !definition.disabled
-                    && !found.contains(&(kind.name(), definition.id.to_string()))
-            }));
-            match listed.next {
-                Some(next) => page.cursor = Some(next),
-                None => break,
+        for gone in catalog.listed(kind).await? {
+            if found.contains(&(kind.name(), gone.id.clone())) {
+                continue;
             }
-        }
-        for definition in gone {
             if !options.check {
-                runtime.set_disabled(kind, &definition.id, true).await?;
+                catalog.set_disabled(kind, &gone.id, true).await?;
             }
-            let file = definition.file.as_deref().unwrap_or_default();
-            items.push(Item::new(
-                kind.name(),
-                &definition.id,
-                definition.version.as_deref(),
-                "disabled",
-                file,
-            ));
+            items.push(Item::new(kind.name(), &gone.id, gone.version.as_deref(), "disabled", &gone.file));
         }
         Ok(())
+    }
+}
+
+async fn register(
+    catalog: &Catalog<'_>,
+    kind: DefinitionKind,
+    id: &str,
+    source: &str,
+    file: &str,
+    options: Options,
+) -> Result<Item, Failure> {
+    let item = |change, message| Item { message, ..Item::new(kind.name(), id, None, change, file) };
+    Ok(match catalog.register(kind, id, source, file, options.new_version).await? {
+        Outcome::Registered { created, version, disabled } => {
+            // A file that came back.
+            if disabled {
+                catalog.set_disabled(kind, id, false).await?;
+            }
+            Item { version, ..item(if created || disabled { "created" } else { "unchanged" }, None) }
+        }
+        Outcome::Invalid(message) => item("invalid", Some(message)),
+        Outcome::Refused(message) => item("refused", Some(message)),
+    })
+}
+
+/// Where definitions go.
+pub(crate) enum Catalog<'a> {
+    /// Into the database that this process holds.
+    Here(&'a Runtime),
+    /// Over the API of a server, which is of this kind.
+    There(&'a Client, http_api::Home),
+}
+
+/// A definition that was read from a file.
+#[derive(Clone, Copy)]
+pub(crate) enum Parsed<'a> {
+    Workflow(&'a Workflow),
+    Agent(&'a model::Agent),
+}
+
+/// A definition as the catalog has it.
+pub(crate) struct Known {
+    pub(crate) hash: String,
+    pub(crate) disabled: bool,
+}
+
+/// A definition that came from a file and takes runs.
+pub(crate) struct Listed {
+    pub(crate) id: String,
+    pub(crate) version: Option<String>,
+    pub(crate) file: String,
+}
+
+/// What registering led to.
+pub(crate) enum Outcome {
+    Registered {
+        created: bool,
+        version: Option<String>,
+        disabled: bool,
+    },
+    /// With what is wrong.
+    Invalid(String),
+    /// With the reason.
+    Refused(String),
+}
+
+impl Catalog<'_> {
+    /// Why a definition that is right would be refused.
+    fn refusal(&self, parsed: Parsed<'_>) -> Option<String> {
+        match self {
+            Self::Here(_) => None,
+            Self::There(_, home) => deploy::check(home, parsed),
+        }
+    }
+
+    async fn known(
+        &self,
+        kind: DefinitionKind,
+        id: &str,
+        version: Option<&str>,
+    ) -> Result<Option<Known>, Failure> {
+        match self {
+            Self::Here(runtime) => {
+                let known = runtime.definition(kind, id, version).await?;
+                Ok(known.map(|known| Known { hash: known.hash.to_string(), disabled: known.disabled }))
+            }
+            Self::There(client, _) => deploy::known(client, kind, id, version).await,
+        }
+    }
+
+    async fn register(
+        &self,
+        kind: DefinitionKind,
+        id: &str,
+        source: &str,
+        file: &str,
+        new_version: bool,
+    ) -> Result<Outcome, Failure> {
+        let runtime = match self {
+            Self::Here(runtime) => runtime,
+            Self::There(client, _) => {
+                return deploy::register(client, kind, id, source, file, new_version).await;
+            }
+        };
+        match runtime.register(kind, source, Some(file), new_version).await {
+            Ok(registration) => Ok(Outcome::Registered {
+                created: registration.created,
+                version: registration.definition.version.as_deref().map(str::to_owned),
+                disabled: registration.definition.disabled,
+            }),
+            Err(RegisterError::Store(error)) => Err(error.into()),
+            Err(RegisterError::Invalid { issues }) => {
+                Ok(Outcome::Invalid(model::render_issues(source, file, &issues, false)))
+            }
+            Err(error @ RegisterError::VersionTaken { .. }) => Ok(Outcome::Refused(format!(
+                "error[{}]: {error}\n  hint: change `version`, or sync with --new-version",
+                error.code()
+            ))),
+        }
+    }
+
+    async fn set_disabled(&self, kind: DefinitionKind, id: &str, disabled: bool) -> Result<(), Failure> {
+        match self {
+            Self::Here(runtime) => {
+                runtime.set_disabled(kind, id, disabled).await?;
+                Ok(())
+            }
+            Self::There(client, _) => deploy::set_disabled(client, kind, id, disabled).await,
+        }
+    }
+
+    async fn listed(&self, kind: DefinitionKind) -> Result<Vec<Listed>, Failure> {
+        let runtime = match self {
+            Self::Here(runtime) => runtime,
+            Self::There(client, _) => return deploy::listed(client, kind).await,
+        };
+        let mut found = Vec::new();
+        let mut page = PageRequest { limit: 500, cursor: None };
+        loop {
+            let listed = runtime.definitions(kind, &page).await?;
+            found.extend(listed.items.into_iter().filter(|definition| !definition.disabled).filter_map(
+                |definition| {
+                    let file = definition.file?.to_string();
+                    let version = definition.version.as_deref().map(str::to_owned);
+                    Some(Listed { id: definition.id.to_string(), version, file })
+                },
+            ));
+            match listed.next {
+                Some(next) => page.cursor = Some(next),
+                None => return Ok(found),
+            }
+        }
     }
 }
 

@@ -4,11 +4,17 @@
 
 use std::io::BufRead;
 use std::io::BufReader;
+use std::io::Read;
+use std::io::Write;
+use std::net::TcpListener;
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Child;
 use std::process::Command;
 use std::process::Output;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::Mutex;
 
 use serde_json::Value;
 
@@ -60,7 +66,14 @@ impl Project {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_stepwell"));
-        for variable in ["STEPWELL_DB", "STEPWELL_ENDPOINT", "STEPWELL_OUTPUT", "STEPWELL_USER"] {
+        for variable in [
+            "STEPWELL_DB",
+            "STEPWELL_ENDPOINT",
+            "STEPWELL_STACK",
+            "STEPWELL_API_URL",
+            "STEPWELL_OUTPUT",
+            "STEPWELL_USER",
+        ] {
             command.env_remove(variable);
         }
         command.args(args).current_dir(self.path()).env("USER", "tester").stdin(Stdio::null());
@@ -170,7 +183,7 @@ fn files_are_checked_drawn_evaluated_and_tested() {
         (&["test", ".", "--filter", "nobody"], 0, &["1 passed, 0 failed"], &[]),
         (&["runs", "ls"], 1, &[], &["error[DATABASE_NOT_FOUND]", "--db"]),
         (&["serve", "--listen", "0.0.0.0:0"], 1, &[], &["error[NOT_LOOPBACK]"]),
-        (&["runs", "ls", "--endpoint", "https://127.0.0.1:1"], 1, &[], &["error[ENDPOINT_INVALID]"]),
+        (&["runs", "ls", "--endpoint", "https://127.0.0.1:1"], 1, &[], &["error[SERVER_UNREACHABLE]"]),
         (&["valdate"], 2, &[], &["validate"]),
         (&["completions", "bash"], 0, &["_stepwell"], &[]),
     ];
@@ -405,4 +418,176 @@ fn tests_run_in_each_home_and_say_what_did_not_happen() {
         let refused = history(line);
         assert!(refused.code == 1 && refused.out.contains(hint), "{line}: {refused:#?}");
     }
+}
+
+/// Stands before a server as API Gateway stands before a stack: its paths begin with a stage, and CloudFormation says where
+/// it is. It remembers what was asked.
+struct Gateway {
+    address: String,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Gateway {
+    fn before(server: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let (seen, own) = (asked.clone(), address.clone());
+        let server = server.strip_prefix("http://").unwrap().to_owned();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let head = Self::head(&mut stream);
+                seen.lock().unwrap().push(head.clone());
+                let mut answer = Vec::new();
+                if head.starts_with("GET /?Action=DescribeStacks") {
+                    let found = head.contains("StackName=dev&");
+                    let body = if found {
+                        format!(
+                            "<Outputs><member><OutputKey>ApiUrl</OutputKey><OutputValue>http://{own}/stage</OutputValue></member></Outputs>"
+                        )
+                    } else {
+                        "<Error><Message>no such stack</Message></Error>".to_owned()
+                    };
+                    let status = if found { "200 OK" } else { "400 Bad Request" };
+                    write!(answer, "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+                        .unwrap();
+                } else if let Some((method, rest)) = head.split_once(" /stage/") {
+                    let length = head
+                        .lines()
+                        .find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+                    let mut body = vec![0; length.unwrap_or(0)];
+                    stream.read_exact(&mut body).unwrap();
+                    let mut upstream = TcpStream::connect(&server).unwrap();
+                    let host = format!("host: {own}\r\n");
+                    let rest = rest.replacen(&host, &format!("host: {server}\r\nconnection: close\r\n"), 1);
+                    write!(upstream, "{method} /{rest}").unwrap();
+                    upstream.write_all(&body).unwrap();
+                    upstream.read_to_end(&mut answer).unwrap();
+                } else {
+                    let body = r#"{"message": "Missing Authentication Token"}"#;
+                    write!(answer, "HTTP/1.1 403 Forbidden\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+                        .unwrap();
+                }
+                stream.write_all(&answer).unwrap();
+            }
+        });
+        Self { address, asked }
+    }
+
+    /// Up to the empty line.
+    fn head(stream: &mut TcpStream) -> String {
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+            head.push(byte[0]);
+        }
+        String::from_utf8(head).unwrap()
+    }
+}
+
+#[test]
+fn a_stack_behind_a_gateway_is_deployed_to_and_asked() {
+    let home = Project::new();
+    let server = home.serve();
+    let gateway = Gateway::before(&server.address);
+    let project = Project::new();
+    project.write("workflows/gate.workflow.yaml", &GATE.replace("id: gate", "id: away"));
+    let endpoint = format!("http://{}/stage", gateway.address);
+    let at = |args: &[&str]| project.run(&[args, &["--endpoint", &endpoint]].concat());
+
+    let check = at(&["deploy", "--check"]);
+    assert_eq!(
+        (check.code, check.out.as_str()),
+        (1, "created    workflow away 1.0\ndisabled   workflow gate 1.0\n"),
+        "{check:?}"
+    );
+    let created = at(&["deploy"]);
+    assert_eq!(
+        (created.code, created.out.as_str()),
+        (0, "created    workflow away 1.0\ndisabled   workflow gate 1.0\n"),
+        "{created:?}"
+    );
+    assert_eq!(at(&["deploy", "--check"]).code, 0, "what is deployed does not change");
+    project
+        .write("workflows/gate.workflow.yaml", &GATE.replace("id: gate", "id: away").replace("* 2", "* 3"));
+    let refused = at(&["deploy"]);
+    assert_eq!((refused.code, refused.out.as_str()), (1, "refused    workflow away \n"), "{refused:?}");
+    assert!(refused.err.contains("VERSION_TAKEN") && refused.err.contains("--new-version"), "{refused:?}");
+    assert!(at(&["deploy", "--new-version"]).out.contains("created    workflow away 1.0+2"));
+    project.write("agents/rm.agent.yaml", "type: command\nargv: [/bin/rm]\n");
+    for args in [&["deploy", "--check"][..], &["deploy"]] {
+        let program = at(args);
+        assert!(
+            program.code == 1 && program.err.contains("error[AGENT_NOT_REMOTE]"),
+            "no program over the network: {program:?}"
+        );
+    }
+    let outside = project.run(&["runs", "ls", "--endpoint", &format!("http://{}", gateway.address)]);
+    assert!(outside.code == 1 && outside.err.contains("Missing Authentication Token"), "{outside:?}");
+
+    // Every verb about runs, signed, by the stack's name or by where its API begins.
+    let signed = |args: &[&str], variables: &[(&str, &str)]| {
+        let mut command = project.command(args);
+        command.env("HOME", project.path()).env_remove("AWS_PROFILE").env_remove("AWS_SESSION_TOKEN");
+        command
+            .env("AWS_ACCESS_KEY_ID", "AKID")
+            .env("AWS_SECRET_ACCESS_KEY", "secret")
+            .env("AWS_REGION", "eu-west-1");
+        command.env("AWS_ENDPOINT_URL_CLOUDFORMATION", format!("http://{}", gateway.address));
+        command.envs(variables.iter().copied());
+        Ran::of(&command.output().unwrap())
+    };
+    let by_url = [("STEPWELL_API_URL", endpoint.as_str())];
+    let run = signed(
+        &[
+            "--endpoint",
+            "aws",
+            "run",
+            "workflows/gate.workflow.yaml",
+            "-i",
+            r#"{"n": 2}"#,
+            "--new-version",
+            "--yes",
+            "-o",
+            "json",
+        ],
+        &by_url,
+    );
+    assert_eq!((run.code, &run.json()["output"]["done"]), (0, &6.into()), "{run:?}");
+    let id = run.json()["runId"].as_str().unwrap().to_owned();
+    for args in [
+        &["runs", "ls"][..],
+        &["runs", "get", &id, "--wait", "1s"],
+        &["runs", "timeline", &id],
+        &["approvals", "ls"],
+        &["doctor"],
+    ] {
+        let ran = signed(&[args, &["--stack", "dev"]].concat(), &[]);
+        assert_eq!(ran.code, 0, "{args:?}: {ran:?}");
+    }
+    let asked = gateway.asked.lock().unwrap().split_off(0);
+    let authorized = |service: &str| {
+        let scope = format!("/eu-west-1/{service}/aws4_request, SignedHeaders=");
+        asked
+            .iter()
+            .filter(|head| {
+                head.contains("authorization: AWS4-HMAC-SHA256 Credential=AKID/") && head.contains(&scope)
+            })
+            .count()
+    };
+    assert!(authorized("execute-api") > 8 && authorized("cloudformation") == 5, "{asked:#?}");
+
+    let unknown = signed(&["runs", "ls", "--stack", "prod"], &[]);
+    assert!(
+        unknown.code == 1
+            && unknown.err.contains("error[STACK_UNKNOWN]")
+            && unknown.err.contains("no such stack"),
+        "{unknown:?}"
+    );
+    let keyless = signed(&["runs", "ls", "--endpoint", "aws"], &[("AWS_ACCESS_KEY_ID", ""), by_url[0]]);
+    assert!(keyless.code == 1 && keyless.err.contains("error[AWS_CREDENTIALS]"), "{keyless:?}");
+    let nowhere = signed(&["runs", "ls", "--endpoint", "aws"], &[]);
+    assert!(nowhere.code == 1 && nowhere.err.contains("error[ENDPOINT_INVALID]"), "{nowhere:?}");
+    server.stop();
 }
