@@ -180,7 +180,7 @@ fn claimed(decider: &mut Decider<'_>) -> Step {
     if let Some(until) = decider.env.claim_is_live_until {
         return Some(Next::Held { until });
     }
-    if !decider.env.may_perform {
+    if !decider.env.may_begin(decider.here().and_then(|state| state.timeout)) {
         return Some(Next::Ring);
     }
     let event = retry::take_over(decider)?;
@@ -193,7 +193,7 @@ fn backoff(decider: &mut Decider<'_>, until: Timestamp, now: Timestamp) -> Step 
     if now < until {
         return Some(Next::Park);
     }
-    if !decider.env.may_perform {
+    if !decider.env.may_begin(decider.here().and_then(|state| state.timeout)) {
         return Some(Next::Ring);
     }
     let Some(Phase::Backoff { next, .. }) = decider.scope.top().map(|frame| &frame.phase) else {

@@ -117,12 +117,31 @@ pub struct Env {
     pub worker: Arc<str>,
     /// Whether the caller performs actions (the `step` handler) or only records (all others).
     pub may_perform: bool,
+    /// The time in which a step has to fit to be performed; `None`: each may be.
+    pub budget: Option<Budget>,
     /// Until when the present claim's worker counts as alive; `None`: it is dead.
     pub claim_is_live_until: Option<Timestamp>,
     /// Random bits, for jitter.
     pub entropy: u64,
     /// Whether expressions get their full budget: only off the async workers.
     pub heavy: bool,
+}
+
+/// The time that is left to whoever performs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// What is left.
+    pub left: Millis,
+    /// The limit of a step whose state gives none.
+    pub untimed: Millis,
+}
+
+impl Env {
+    /// Whether a step with this timeout of its own may be begun.
+    pub(crate) fn may_begin(&self, timeout: Option<Millis>) -> bool {
+        let fits = |budget: Budget| timeout.unwrap_or(budget.untimed) <= budget.left;
+        self.may_perform && self.budget.is_none_or(fits)
+    }
 }
 
 /// What a scope made of a stimulus.

@@ -68,7 +68,7 @@ pub(crate) fn enter(decider: &mut Decider<'_>) -> Option<Next> {
             Err(Unevaluated::Failed(error)) => return fail(decider, state_id, visit, error),
         }
     }
-    if is_operation && !decider.env.may_perform {
+    if is_operation && !decider.env.may_begin(state.timeout) {
         return Some(Next::Ring);
     }
     let entry = match prepare(decider, state, visit, evaluator) {

@@ -26,6 +26,7 @@ mod record;
 mod retry;
 mod scope;
 
+pub use decide::Budget;
 pub use decide::Decision;
 pub use decide::Env;
 pub use decide::Failure;

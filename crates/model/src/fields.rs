@@ -77,7 +77,7 @@ pub(crate) static REQUEST: Shape = Shape {
 const TRIGGER: &[Field] = &[data("type")];
 pub(crate) static SCHEDULE_TRIGGER: Shape = Shape {
     what: "a `schedule` trigger",
-    groups: &[TRIGGER, &[data("cron"), data("timezone"), data("enabled"), data("input")]],
+    groups: &[TRIGGER, &[data("cron"), data("timezone"), data("enabled"), data("missed"), data("input")]],
 };
 pub(crate) static WEBHOOK_TRIGGER: Shape = Shape {
     what: "a `webhook` trigger",
@@ -502,7 +502,14 @@ pub(crate) fn state_fields(kind: Type, action: Option<ActionName>) -> &'static [
         }
         Type::Workflow => const { &[NAMED, WORKFLOW_RUN, INPUT, TIMEOUT, WRITES, ONWARD] },
         Type::Cron => {
-            const { &[NAMED, &[data("cron"), data("timezone"), data("enabled"), data("input")], WRITES, ONWARD] }
+            const {
+                &[
+                    NAMED,
+                    &[data("cron"), data("timezone"), data("enabled"), data("missed"), data("input")],
+                    WRITES,
+                    ONWARD,
+                ]
+            }
         }
         // Followed when their `if` is false.
         Type::Fail => const { &[NAMED, &[data("error"), data("message")], ONWARD] },

@@ -58,6 +58,7 @@ pub use workflow::Join;
 pub use workflow::JoinMode;
 pub use workflow::Kind;
 pub use workflow::Millis;
+pub use workflow::Missed;
 pub use workflow::OnFailure;
 pub use workflow::OnReject;
 pub use workflow::OnTimeout;

@@ -488,8 +488,20 @@ pub struct Schedule {
     pub timezone: String,
     /// Ticks start runs only when this is true.
     pub enabled: bool,
+    /// What becomes of ticks that nobody was there for.
+    pub missed: Missed,
     /// The input of a run that a tick starts; an object.
     pub input: Value,
+}
+
+/// What becomes of a schedule's ticks that nobody was there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Missed {
+    /// They start nothing.
+    #[default]
+    Skip,
+    /// They start their runs later, as far back as the runtime goes.
+    CatchUp,
 }
 
 impl fmt::Display for StateId {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::Activity;
+use engine::Budget;
 use engine::Decision;
 use engine::Encoded;
 use engine::Env;
@@ -41,6 +42,8 @@ pub(crate) const PATIENCE: [Duration; 6] = [
 pub(crate) struct Manner {
     /// The caller performs actions.
     pub(crate) may_perform: bool,
+    /// The time in which a step has to fit.
+    pub(crate) budget: Option<Budget>,
     /// Expressions get their full budget, off the async workers.
     pub(crate) heavy: bool,
 }
@@ -76,6 +79,7 @@ impl Runtime {
             now,
             worker: self.core.options.worker.clone(),
             may_perform: manner.may_perform,
+            budget: manner.budget,
             claim_is_live_until,
             entropy: self.core.ports.ids.entropy(),
             heavy: manner.heavy,
@@ -142,6 +146,7 @@ impl Runtime {
         before: Before,
         events: Vec<Event>,
         doorless: bool,
+        patient_until: Option<Timestamp>,
     ) -> Result<bool, Error> {
         let forked = events
             .iter()
@@ -152,7 +157,7 @@ impl Runtime {
             .scope
             .seal(events, self.core.ports.ids.append())
             .map_err(|error| Error::Unencodable { scope: key.clone(), reason: error.to_string() })?;
-        if !self.append(&key, &record, extras).await? {
+        if !self.append(&key, &record, extras, patient_until).await? {
             return Ok(false);
         }
         head.appended(&record);
@@ -174,12 +179,13 @@ impl Runtime {
         Ok(true)
     }
 
-    /// Appends a record, as sure as can be. False when its number is taken by another.
+    /// Appends a record, as sure as can be until `patient_until`. False when its number is taken by another.
     pub(crate) async fn append(
         &self,
         key: &ScopeKey,
         record: &Encoded,
         extras: Vec<Extra>,
+        patient_until: Option<Timestamp>,
     ) -> Result<bool, Error> {
         let journal = &self.core.ports.journal;
         let spare = extras.clone();
@@ -191,7 +197,11 @@ impl Runtime {
                 Err(AppendError::Conflict(existing)) => return Ok(existing.append_id == record.append_id),
                 Err(AppendError::Store(error)) => error,
             };
-            let Some(pause) = patience.next().filter(|_| error.kind != StoreErrorKind::Permanent) else {
+            let may_wait = |pause: &Duration| {
+                let in_time = patient_until.is_none_or(|end| later(self.now(), *pause) < end);
+                in_time && error.kind != StoreErrorKind::Permanent
+            };
+            let Some(pause) = patience.next().filter(|pause| may_wait(pause)) else {
                 return Err(error.into());
             };
             tracing::warn!(scope = %key, seq = record.seq, %error, "an append failed; trying again");

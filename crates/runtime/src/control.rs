@@ -199,7 +199,7 @@ impl Runtime {
                 .send(id.clone(), name, payload, by, append_id, now)
                 .map_err(|error| Error::Unencodable { scope: key.clone(), reason: error.to_string() })?;
             let Some(record) = record else { return Ok(false) };
-            if self.append(&key, &record, vec![Extra::Due(later(now, DOORLESS))]).await? {
+            if self.append(&key, &record, vec![Extra::Due(later(now, DOORLESS))], None).await? {
                 self.core.inboxes.put(Arc::new(inbox));
                 // Stored; and whoever does not hear of it now is rung by the sweeper.
                 if let Err(error) = self.ring_waiters(run, &request.name).await {

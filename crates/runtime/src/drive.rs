@@ -1,14 +1,17 @@
 //! The loop: load, decide, append; then perform and decide again, or make good what the head implies and leave.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::Activity;
+use engine::Budget;
 use engine::ChildEnded;
 use engine::Next;
 use engine::Refusal;
 use engine::ScopeKey;
 use engine::Stimulus;
 use jiff::Timestamp;
+use model::Millis;
 
 use crate::Runtime;
 use crate::claims::Worker;
@@ -28,6 +31,7 @@ use crate::ports::Hint;
 use crate::ports::Queue;
 use crate::ports::Ring;
 use crate::runtime::later;
+use crate::runtime::until;
 use crate::status::Own;
 
 /// Conflicts in one visit after which it is given up.
@@ -36,10 +40,28 @@ const CONFLICTS: u32 = 30;
 /// For how long a worker may perform.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Turn {
+    /// When it began.
+    pub(crate) begun: Timestamp,
     /// From then on it begins nothing more, except the first step.
     pub(crate) yield_at: Timestamp,
     /// By then it must have ended.
     pub(crate) stop_at: Option<Timestamp>,
+}
+
+impl Turn {
+    /// All the time that there was at its beginning, if it ends.
+    pub(crate) fn whole(&self) -> Option<Duration> {
+        self.stop_at.map(|stop| until(self.begun, stop))
+    }
+}
+
+/// Whether this much is left of the whole that another try would not get more: loading takes a moment too.
+pub(crate) fn is_most(left: Duration, whole: Duration) -> bool {
+    left >= whole.mul_f32(0.9)
+}
+
+fn millis(duration: Duration) -> Millis {
+    Millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// What a visit is for.
@@ -55,6 +77,10 @@ pub(crate) struct Errand {
     pub(crate) told: Vec<Told>,
     /// Whether, and for how long, the visitor performs.
     pub(crate) turn: Option<Turn>,
+    /// A scope below has had its share of the turn already.
+    pub(crate) shared: bool,
+    /// Until when a store that does not answer is waited for; `None`: some seconds.
+    pub(crate) patient_until: Option<Timestamp>,
     /// The visitor holds no doorbell of the scope.
     pub(crate) doorless: bool,
     /// Believe nothing that was done before: ask every child.
@@ -79,7 +105,7 @@ pub(crate) struct Visited {
 impl Runtime {
     /// Visits a scope; and, where that ends it, its parent, and so on upwards.
     pub(crate) async fn drive(&self, key: &ScopeKey, errand: Errand) -> Result<(), Error> {
-        let (turn, mut thorough) = (errand.turn, errand.thorough);
+        let (turn, mut thorough, patient_until) = (errand.turn, errand.thorough, errand.patient_until);
         let mut visited = self.visit(key, errand).await?;
         while let Some(told) = visited.told.take() {
             // A doorbell that comes again may have got as far as a parent's record when it was cut off; not where the child
@@ -87,7 +113,8 @@ impl Runtime {
             thorough &= !visited.appended;
             let parent = told.parent.clone();
             let Some(seat) = self.core.desk.enter(told) else { break };
-            let errand = Errand { seat: Some(seat), turn, thorough, ..Errand::default() };
+            let seat = Some(seat);
+            let errand = Errand { seat, turn, thorough, patient_until, shared: true, ..Errand::default() };
             visited = self.visit(&parent, errand).await?;
         }
         Ok(())
@@ -102,7 +129,7 @@ impl Runtime {
             conflicts: 0,
             setbacks: 0,
             thorough: errand.thorough,
-            performed: false,
+            performed: errand.shared,
             appended: false,
             lists_changed: false,
             rings: Vec::new(),
@@ -126,8 +153,7 @@ impl Runtime {
                 // What was performed and cannot be recorded would have to be performed again.
                 Err(error) if matches!(wish, Some(Stimulus::Performed { .. })) && !error.is_lasting() => {
                     let Some(pause) = PATIENCE.get(visit.setbacks) else { return Err(error) };
-                    let stop = errand.turn.and_then(|turn| turn.stop_at);
-                    if stop.is_some_and(|stop| later(self.now(), *pause) >= stop) {
+                    if errand.patient_until.is_some_and(|end| later(self.now(), *pause) >= end) {
                         return Err(error);
                     }
                     tracing::warn!(scope = %key, %error, "an answer cannot be recorded yet; trying again");
@@ -184,7 +210,8 @@ impl Runtime {
                 None => self.gather(&head, errand).await?,
             };
             let may_perform = errand.turn.is_some() && (!visit.performed || self.may_go_on(errand.turn));
-            let manner = Manner { may_perform, heavy };
+            let budget = errand.turn.filter(|_| visit.performed).and_then(|turn| self.budget(turn));
+            let manner = Manner { may_perform, budget, heavy };
             let before = Before::of(&head);
             let env = self.env(&head, manner).await?;
             let decision = self.decide(&mut head, next, env).await?;
@@ -197,7 +224,9 @@ impl Runtime {
                     worker.claiming(head.scope.seq() + 1);
                 }
                 let was_waiting = before.was_waiting();
-                let appended = self.commit(&mut head, before, decision.events, errand.doorless).await;
+                let appended = self
+                    .commit(&mut head, before, decision.events, errand.doorless, errand.patient_until)
+                    .await;
                 if let (Next::Perform, Some(worker)) = (decision.next, &visit.worker) {
                     worker.claimed(matches!(appended, Ok(true)));
                 }
@@ -233,13 +262,22 @@ impl Runtime {
                     // Its fork is behind it: what is handed in now is of no interest.
                     drop(errand.seat.take());
                     let Some(worker) = &visit.worker else { return Ok(None) };
-                    let performed = self.perform(&mut head, worker, errand.turn).await?;
-                    let Performed::Answer(answer) = performed else {
-                        worker.let_go();
-                        return Ok(None);
-                    };
-                    *wish = Some(answer);
-                    continue;
+                    match self.perform(&mut head, worker, errand.turn).await? {
+                        Performed::Answer(answer) => {
+                            *wish = Some(answer);
+                            continue;
+                        }
+                        Performed::Due | Performed::Lost => {
+                            worker.let_go();
+                            return Ok(None);
+                        }
+                        // Whoever has more time takes it over, once this worker counts as dead.
+                        Performed::Cut => {
+                            worker.let_go();
+                            let after = self.core.options.lease;
+                            visit.rings.push(Ring { after, ..ring_steps(visit.key) });
+                        }
+                    }
                 }
                 // However long states that perform nothing follow each other, others have their turn.
                 Next::Again { heavy: false } if visit.appended && !self.may_go_on(errand.turn) => {
@@ -275,6 +313,17 @@ impl Runtime {
     /// Whether this turn is not over yet. Who has none leaves the rest to those who have.
     fn may_go_on(&self, turn: Option<Turn>) -> bool {
         turn.is_some_and(|turn| self.now() < turn.yield_at && !self.is_draining())
+    }
+
+    /// The time that a step has to fit in which is begun in the middle of this turn; `None` where it has as much as it would
+    /// at the beginning of another, or no end at all.
+    fn budget(&self, turn: Turn) -> Option<Budget> {
+        let stop = turn.stop_at?;
+        let left = until(self.now(), stop);
+        if is_most(left, turn.whole()?) {
+            return None;
+        }
+        Some(Budget { left: millis(left), untimed: millis(self.core.options.step_timeout) })
     }
 
     /// The visit is over: keeps the head, rings whom it must.
@@ -404,7 +453,7 @@ pub(crate) fn tell(head: &Head) -> Option<Told> {
 
 /// A doorbell for the `step` handler, now.
 pub(crate) fn ring_steps(scope: &ScopeKey) -> Ring {
-    Ring { queue: Queue::Steps, scope: scope.clone(), after: std::time::Duration::ZERO, hint: Hint::None }
+    Ring { queue: Queue::Steps, scope: scope.clone(), after: Duration::ZERO, hint: Hint::None }
 }
 
 /// The parts of an idempotency key.

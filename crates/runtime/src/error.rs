@@ -63,6 +63,12 @@ pub enum Error {
         /// The scope.
         scope: ScopeKey,
     },
+    /// A handler panicked, which is a bug.
+    #[error("a handler panicked over {scope}; what it was about to do is tried again")]
+    Panicked {
+        /// The scope.
+        scope: ScopeKey,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -79,6 +85,7 @@ impl Error {
             Self::Unencodable { .. } => "RECORD_UNENCODABLE",
             Self::Contended { .. } => "RUN_CONTENDED",
             Self::Aborted { .. } => "EVALUATION_ABORTED",
+            Self::Panicked { .. } => "HANDLER_PANICKED",
             Self::Store(error) => error.code,
         }
     }
@@ -357,6 +364,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("RECORD_UNENCODABLE", "A record could not be written as JSON."),
     ("RUN_CONTENDED", "Other writers were first, again and again; try again."),
     ("EVALUATION_ABORTED", "A long evaluation was aborted, because the process is ending or it panicked."),
+    ("HANDLER_PANICKED", "A handler panicked, which is a bug; the doorbell it was to answer comes again."),
     ("WORKFLOW_NOT_FOUND", "There is no workflow with this id and version."),
     ("WORKFLOW_DISABLED", "The workflow takes no new runs."),
     ("INPUT_SCHEMA_VIOLATION", "The input does not fit the workflow's inputSchema."),
@@ -375,5 +383,5 @@ pub const CODES: &[(&str, &str)] = &[
     ("DEFINITION_INVALID", "The definition has errors."),
     ("VERSION_TAKEN", "The same id and version exists with other content."),
     ("STEP_TIMED_OUT", "An attempt took longer than its timeout; nobody knows whether it took effect."),
-    ("NO_PROGRESS", "A scope was visited a hundred times and could not go on."),
+    ("NO_PROGRESS", "A scope was visited again and again and could not go on."),
 ];

@@ -16,6 +16,7 @@ use crate::Runtime;
 use crate::claims::Worker;
 use crate::drive::Turn;
 use crate::drive::idempotency_key;
+use crate::drive::is_most;
 use crate::error::Error;
 use crate::heads::Head;
 use crate::open::Opened;
@@ -36,6 +37,8 @@ pub(crate) enum Performed {
     Due,
     /// The claim is no longer the scope's; it was stopped.
     Lost,
+    /// The turn ended before the time that the step may take; it was stopped.
+    Cut,
 }
 
 /// A claim being performed.
@@ -59,10 +62,11 @@ impl Runtime {
             .state
             .timeout
             .map_or(self.core.options.step_timeout, |Millis(millis)| Duration::from_millis(millis));
-        let timeout = match turn.and_then(|turn| turn.stop_at) {
-            Some(stop) => own.min(until(now, stop)),
-            None => own,
-        };
+        let left = turn.and_then(|turn| turn.stop_at).map(|stop| until(now, stop));
+        let timeout = left.map_or(own, |left| own.min(left));
+        // A step that had all the time that there ever is has had its own.
+        let whole = turn.and_then(|turn| turn.whole()).unwrap_or(Duration::MAX);
+        let cut = timeout < own && !is_most(timeout, own.min(whole));
         let scope = head.key().clone();
         let run = head.scope.run().ok_or_else(|| Error::RunNotFound { run: scope.run.clone() })?;
         let agent_hash = match &claim.operation.action {
@@ -81,7 +85,8 @@ impl Runtime {
             state: claim.state.name.clone(),
             attempt: claim.attempt,
             epoch: claim.epoch,
-            timeout,
+            // Where the turn ends first, that is no answer of the action's.
+            timeout: if cut { own } else { timeout },
         };
         let (state, visit, attempt, epoch) =
             (claim.state.name.clone(), claim.visit, claim.attempt, claim.epoch);
@@ -104,7 +109,9 @@ impl Runtime {
                     tokio::select! {
                         biased;
                         answer = &mut action => Ok(answer),
-                        () = self.core.ports.clock.sleep(timeout) => Ok(Err(timed_out(timeout))),
+                        () = self.core.ports.clock.sleep(timeout) => {
+                            if cut { Err(Performed::Cut) } else { Ok(Err(timed_out(timeout))) }
+                        }
                         stopped = self.supervise(&holding, worker) => Err(stopped),
                     }
                 };

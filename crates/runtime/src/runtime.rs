@@ -19,6 +19,7 @@ use crate::ports::Clock;
 use crate::ports::Doorbell;
 use crate::ports::Ids;
 use crate::ports::Journal;
+use crate::schedule::Schedules;
 use crate::trouble::Trouble;
 use crate::watch::Watchers;
 
@@ -53,6 +54,8 @@ pub struct Options {
     pub inline_limit: Duration,
     /// One attempt's limit where the state gives none. An agent's own is the agents' to keep.
     pub step_timeout: Duration,
+    /// After so many visits in vain a run is marked as stuck. Where a queue gives a doorbell up after some deliveries: fewer.
+    pub visits: u32,
     /// A snapshot is due once as many bytes of records follow the last one, or more where that is larger itself.
     pub snapshot_bytes: usize,
     /// Scopes kept in memory.
@@ -70,6 +73,7 @@ impl Options {
             lease: Duration::from_secs(30),
             inline_limit: Duration::from_mins(2),
             step_timeout: Duration::from_hours(24),
+            visits: 100,
             snapshot_bytes: 128 << 10,
             cached_scopes: 4096,
             cached_bytes: 16 << 20,
@@ -100,6 +104,7 @@ pub(crate) struct Core {
     pub(crate) desk: Desk,
     pub(crate) watchers: Watchers,
     pub(crate) trouble: Trouble,
+    pub(crate) schedules: Schedules,
     pub(crate) draining: AtomicBool,
 }
 
@@ -115,6 +120,7 @@ impl Runtime {
             desk: Desk::default(),
             watchers: Watchers::default(),
             trouble: Trouble::default(),
+            schedules: Schedules::default(),
             draining: AtomicBool::new(false),
             ports,
             options,

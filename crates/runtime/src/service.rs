@@ -1,13 +1,12 @@
 //! A process that works: answers the doorbells of both queues, sweeps, fires schedules; until it is told to stop.
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -162,21 +161,14 @@ impl Pool {
 
     async fn answer(&self, delivery: Delivery) {
         let doorbell = &self.runtime.ports().doorbell;
-        let work = async {
+        let work = pin!(handlers::guarded(&delivery.scope, async {
             match self.queue {
                 Queue::Steps => handlers::step(&self.runtime, &delivery, None).await,
-                Queue::Resume => handlers::resume(&self.runtime, &delivery).await,
+                Queue::Resume => handlers::resume(&self.runtime, &delivery, None).await,
             }
-        };
-        // A panic is a bug, but it is not to take the worker or the doorbell with it.
-        let retry_after = match AssertUnwindSafe(work).catch_unwind().await {
-            Ok(Ok(())) => None,
-            Ok(Err(unanswered)) => Some(unanswered.retry_after),
-            Err(_) => {
-                tracing::error!(scope = %delivery.scope, "a handler panicked");
-                Some(SETBACK)
-            }
-        };
+        }));
+        let answered = handlers::held(&self.runtime, std::slice::from_ref(&delivery), work).await;
+        let retry_after = answered.err().map(|unanswered| unanswered.retry_after);
         for _ in 0..SETTLING {
             let settled = match retry_after {
                 None => doorbell.acknowledge(delivery.clone()).await,
@@ -222,7 +214,7 @@ async fn sweeper(runtime: Runtime, options: ServiceOptions, mut stopped: watch::
                 Err(error) => tracing::error!(%error, "runs under way cannot be listed; trying again"),
             }
         }
-        if let Err(error) = handlers::sweep(&runtime).await {
+        if let Err(error) = handlers::sweep(&runtime, None).await {
             tracing::error!(%error, "a sweep failed; trying again");
         }
         let pause = if recovered { options.sweep_interval } else { SETBACK };

@@ -110,7 +110,7 @@ impl Runtime {
         let key = ScopeKey::root(run.clone());
         // Watched before it exists, so that its end is not missed; given up if it is not this call's run.
         let watched = end.as_ref().map(|_| self.core.watchers.watch(&run));
-        match self.commit(&mut head, before, decision.events, true).await {
+        match self.commit(&mut head, before, decision.events, true, None).await {
             Ok(true) => {
                 if let Some(end) = end {
                     *end = watched;

@@ -26,6 +26,10 @@ use crate::view::RunView;
 const PROJECTIONS: u32 = 5;
 /// Runs upwards whose summaries follow that of a child run.
 const ANCESTORS: u32 = 16;
+/// How often a run is looked at that may end in another process: from this…
+const POLL: Duration = Duration::from_millis(200);
+/// …growing to this.
+const POLL_AT_MOST: Duration = Duration::from_secs(1);
 /// Live scopes that are looked at for one view; those beyond count as running.
 const SCOPES: usize = 10_000;
 
@@ -73,7 +77,8 @@ impl Runtime {
         Ok(view)
     }
 
-    /// Waits for a run's end: at most so long, and then `None`. The record that ends it in this process wakes whoever waits.
+    /// Waits for a run's end: at most so long, and then `None`. The record that ends it in this process wakes whoever waits; where
+    /// others use the store too, its list entry is looked at each second.
     pub async fn wait(&self, run: &RunId, timeout: Duration) -> Result<Option<RunView>, Error> {
         let end = self.core.watchers.watch(run);
         let root = ScopeKey::root(run.clone());
@@ -107,6 +112,7 @@ impl Runtime {
             biased;
             ended = end => ended.ok(),
             () = self.core.ports.clock.sleep(timeout) => None,
+            () = self.ended_elsewhere(run) => None,
         };
         if let Some(view) = ended {
             return Ok(Some(Arc::unwrap_or_clone(view)));
@@ -115,6 +121,25 @@ impl Runtime {
         // It may have ended in another process.
         let view = self.get(run).await?;
         Ok(view.summary.status.is_terminal().then_some(view))
+    }
+
+    /// Waits until the catalog says that the run has ended: for ever, where this process is alone.
+    async fn ended_elsewhere(&self, run: &RunId) {
+        if self.core.options.exclusive {
+            return std::future::pending().await;
+        }
+        let mut pause = POLL;
+        loop {
+            self.core.ports.clock.sleep(pause).await;
+            pause = (pause * 2).min(POLL_AT_MOST);
+            match self.core.ports.catalog.run(run).await {
+                Ok(Some(summary)) if summary.status.is_terminal() => return,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%run, %error, "cannot see whether a run has ended; trying again");
+                }
+            }
+        }
     }
 
     /// Tells those who wait in this process that the run has ended.

@@ -17,6 +17,7 @@ use crate::commit::Claimant;
 use crate::desk::Told;
 use crate::drive::tell;
 use crate::error::Error;
+use crate::handlers::RESERVE;
 use crate::heads::Head;
 use crate::ports::DueMove;
 use crate::ports::DueRow;
@@ -28,7 +29,6 @@ use crate::ports::RunFilter;
 use crate::ports::RunStatus;
 use crate::runtime::later;
 use crate::runtime::until;
-use crate::trouble::VISITS;
 
 /// How far ahead a sweep looks: what becomes due until the next one rings in time.
 const AHEAD: Duration = Duration::from_mins(2);
@@ -50,6 +50,8 @@ pub struct Swept {
     pub rung: usize,
     /// Entries removed: there is nothing left to look at.
     pub removed: usize,
+    /// Whether the time was over before the entries were: the next sweep begins where this one ended.
+    pub cut: bool,
 }
 
 /// What becomes of an entry.
@@ -64,13 +66,20 @@ enum Verdict {
     Inbox,
 }
 
-/// Looks at everything that is due, or will be within two minutes.
-pub async fn sweep(runtime: &Runtime) -> Result<Swept, Error> {
+/// Looks at everything that is due, or will be within two minutes. `remaining` is the time that is left of the invocation: when
+/// most of it is over, no more entries are begun with. `None` where nothing ends it.
+pub async fn sweep(runtime: &Runtime, remaining: Option<Duration>) -> Result<Swept, Error> {
     let mut swept = Swept::default();
     let horizon = later(runtime.now(), AHEAD);
+    let stop = remaining
+        .map(|remaining| later(runtime.now(), (remaining / 2).max(remaining.saturating_sub(RESERVE * 3))));
     let mut after: Option<DueRow> = None;
     let mut failed = None;
     loop {
+        if after.is_some() && stop.is_some_and(|stop| runtime.now() >= stop) {
+            swept.cut = true;
+            return failed.map_or(Ok(swept), Err);
+        }
         let rows = runtime.core.ports.catalog.due(horizon, after.as_ref(), PAGE).await?;
         let Some(last) = rows.last() else { return failed.map_or(Ok(swept), Err) };
         after = Some(last.clone());
@@ -236,7 +245,7 @@ impl Runtime {
             Verdict::Ring { queue, after, vain, due } => {
                 rings.push(Ring { queue, scope: row.scope.clone(), after, hint: Hint::Missed });
                 let visits = row.visits.saturating_add(1);
-                if vain && visits >= VISITS {
+                if vain && visits >= self.core.options.visits {
                     self.mark(&row.scope.run, Some("NO_PROGRESS")).await;
                 }
                 let pause = AGAIN.saturating_mul(1 << row.visits.min(8)).min(AGAIN_AT_MOST);

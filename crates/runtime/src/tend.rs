@@ -218,7 +218,7 @@ impl Runtime {
             if !decision.events.is_empty() {
                 // Of an end its parent knows at once; should it die first, its own doorbell or due entry leads here again.
                 let doorless = head.scope.outcome().is_none();
-                if !self.commit(&mut head, before, decision.events, doorless).await? {
+                if !self.commit(&mut head, before, decision.events, doorless, None).await? {
                     continue;
                 }
                 *handed_down = true;

@@ -6,8 +6,6 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use rustc_hash::FxHashSet;
 
-/// Visits without a new record after which a run is stuck.
-pub(crate) const VISITS: u32 = 100;
 /// Scopes that are counted.
 const COUNTED: usize = 10_000;
 

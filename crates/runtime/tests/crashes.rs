@@ -564,10 +564,10 @@ impl Doorbell for Own {
 
     async fn extend(
         &self,
-        delivery: &stepwell_runtime::ports::Delivery,
+        deliveries: &[stepwell_runtime::ports::Delivery],
         by: Duration,
     ) -> Result<(), stepwell_runtime::ports::StoreError> {
-        self.own.extend(delivery, by).await
+        self.own.extend(deliveries, by).await
     }
 
     async fn retry(

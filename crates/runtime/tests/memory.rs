@@ -14,7 +14,11 @@ async fn the_memory_store_conforms() {
 #[tokio::test(start_paused = true)]
 async fn the_memory_doorbell_conforms() {
     let clock = memory::VirtualClock::new(jiff::Timestamp::UNIX_EPOCH);
-    conformance::doorbell_suite(Arc::new(memory::Doorbell::new(Arc::new(clock)))).await;
+    conformance::doorbell_suite(
+        Arc::new(memory::Doorbell::new(Arc::new(clock))),
+        conformance::Manners::default(),
+    )
+    .await;
 }
 
 #[tokio::test]

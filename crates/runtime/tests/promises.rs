@@ -227,8 +227,8 @@ impl Doorbell for Post {
         self.bell().acknowledge(delivery).await
     }
 
-    async fn extend(&self, delivery: &Delivery, by: Duration) -> Result<(), StoreError> {
-        self.bell().extend(delivery, by).await
+    async fn extend(&self, deliveries: &[Delivery], by: Duration) -> Result<(), StoreError> {
+        self.bell().extend(deliveries, by).await
     }
 
     async fn retry(&self, delivery: Delivery, after: Duration) -> Result<(), StoreError> {
@@ -379,12 +379,12 @@ async fn one_unreadable_row_does_not_stop_a_sweep() {
     let before = world.due().await;
     assert_eq!(before.len(), 3);
     pass(3600).await;
-    handlers::sweep(&process.runtime).await.expect_err("it says so");
+    handlers::sweep(&process.runtime, None).await.expect_err("it says so");
     let after = world.due().await;
     assert_eq!(doorbell.waiting(Queue::Steps), 2, "the others are rung");
     assert_eq!(after.iter().filter(|row| before.contains(row)).count(), 1, "its entry stays");
     // The next sweep finds it.
-    handlers::sweep(&process.runtime).await.unwrap();
+    handlers::sweep(&process.runtime, None).await.unwrap();
     assert_eq!(doorbell.waiting(Queue::Steps), 3);
 }
 
@@ -434,7 +434,7 @@ async fn a_look_is_never_put_off_past_a_deadline() {
     let sweeper = world.process();
     let begun = world.clock.now();
     for _ in 0..49 {
-        handlers::sweep(&sweeper.runtime).await.unwrap();
+        handlers::sweep(&sweeper.runtime, None).await.unwrap();
         let due = world.due().await;
         let parent = due.iter().find(|row| row.scope.path.is_root()).expect("the fork is looked at again");
         let from_start = parent.at.duration_since(begun).as_secs();

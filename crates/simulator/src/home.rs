@@ -238,27 +238,45 @@ impl Home {
             }
             let (home, queues) = (self.clone(), queues.clone());
             tasks.spawn(async move {
-                let work = async {
-                    for delivery in deliveries {
-                        home.answer(&sandbox.process, &queues, delivery, limit).await;
-                    }
-                };
+                let work = home.answer(&sandbox.process, &queues, queue, deliveries, limit);
                 home.within(&sandbox.process, limit, work).await;
             });
             while tasks.try_join_next().is_some() {}
         }
     }
 
-    async fn answer(&self, process: &Process, queues: &Queues, delivery: Delivery, limit: Duration) {
+    async fn answer(
+        &self,
+        process: &Process,
+        queues: &Queues,
+        queue: Queue,
+        deliveries: Vec<Delivery>,
+        limit: Duration,
+    ) {
         let runtime = &process.runtime;
-        let answered = match delivery.queue {
-            Queue::Steps => handlers::step(runtime, &delivery, Some(limit)).await,
-            Queue::Resume => handlers::resume(runtime, &delivery).await,
+        let kept = deliveries.clone();
+        let work = async {
+            match queue {
+                Queue::Resume => handlers::resume_all(runtime, deliveries, Some(limit)).await,
+                Queue::Steps => {
+                    let mut answered = Vec::new();
+                    for delivery in deliveries {
+                        let result = handlers::step(runtime, &delivery, Some(limit)).await;
+                        answered.push((vec![delivery], result));
+                    }
+                    answered
+                }
+            }
         };
+        let answered = handlers::held(runtime, &kept, std::pin::pin!(work)).await;
         process.life.moves().await;
-        match answered {
-            Ok(()) => queues.acknowledge(&delivery),
-            Err(unanswered) => queues.give_back(&delivery, unanswered.retry_after),
+        for (deliveries, result) in answered {
+            for delivery in &deliveries {
+                match &result {
+                    Ok(()) => queues.acknowledge(delivery),
+                    Err(unanswered) => queues.give_back(delivery, unanswered.retry_after),
+                }
+            }
         }
     }
 
@@ -268,7 +286,7 @@ impl Home {
             let sandbox = self.sandbox().await;
             let work = async {
                 // What it could not do, the next one does.
-                drop(handlers::sweep(&sandbox.process.runtime).await);
+                drop(handlers::sweep(&sandbox.process.runtime, Some(limit)).await);
             };
             self.within(&sandbox.process, limit, work).await;
             drop(sandbox);

@@ -191,6 +191,7 @@ impl World {
             now: self.now,
             worker: "w".into(),
             may_perform: true,
+            budget: None,
             claim_is_live_until: self.alive.then_some(Timestamp::MAX),
             entropy: 0,
             heavy: self.heavy,

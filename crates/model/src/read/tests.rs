@@ -46,7 +46,7 @@ start: operation
 timeoutSeconds: 1d
 labels: {team: x}
 triggers:
-  - {type: schedule, cron: "0 9 * * *", timezone: UTC, enabled: true, input: {}}
+  - {type: schedule, cron: "0 9 * * *", timezone: UTC, enabled: true, missed: catchUp, input: {}}
   - {type: webhook, name: hook, secret: "${env:SECRET}", signature: github, headers: [X-GitHub-Event]}
   - {type: event, filter: {kind: x}}
 states:

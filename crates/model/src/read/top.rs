@@ -14,6 +14,7 @@ use super::to_value;
 use crate::Code;
 use crate::EventFilter;
 use crate::Issue;
+use crate::Missed;
 use crate::Schedule;
 use crate::Signature;
 use crate::State;
@@ -296,6 +297,17 @@ impl Reader<'_> {
             None => Some("UTC".into()),
         };
         let enabled = self.boolean(node, "enabled").unwrap_or(true);
+        let missed = match node.get("missed") {
+            Some(missed_node) => match &*self.as_text(missed_node, "missed")? {
+                "skip" => Missed::Skip,
+                "catchUp" | "catch_up" => Missed::CatchUp,
+                _ => {
+                    self.wrong_type(missed_node, "missed", "`skip` or `catchUp`");
+                    return None;
+                }
+            },
+            None => Missed::default(),
+        };
         let input = match node.get("input") {
             Some(input) if matches!(input.data, Data::Map(_)) => to_value(input),
             Some(input) => {
@@ -304,7 +316,8 @@ impl Reader<'_> {
             }
             None => Value::object(),
         };
-        Some(Schedule { name, cron: cron?.to_string(), timezone: timezone?.to_string(), enabled, input })
+        let (cron, timezone) = (cron?.to_string(), timezone?.to_string());
+        Some(Schedule { name, cron, timezone, enabled, missed, input })
     }
 
     fn check_cron(&mut self, node: &Node, text: &str) -> bool {

@@ -21,6 +21,7 @@ pub use clock::clock_suite;
 pub use clock::ids_suite;
 pub use differential::Pair;
 pub use differential::differential;
+pub use doorbell::Manners;
 pub use doorbell::doorbell_suite;
 pub use journal::journal_suite;
 

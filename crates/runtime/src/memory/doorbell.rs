@@ -291,7 +291,7 @@ impl ports::Doorbell for Doorbell {
         Ok(())
     }
 
-    async fn extend(&self, _: &Delivery, _: Duration) -> Result<(), StoreError> {
+    async fn extend(&self, _: &[Delivery], _: Duration) -> Result<(), StoreError> {
         Ok(())
     }
 

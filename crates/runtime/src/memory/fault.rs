@@ -306,8 +306,8 @@ impl<P: Doorbell + ?Sized> Doorbell for Faulty<P> {
         self.call("acknowledge", self.port.acknowledge(delivery), |error| error).await
     }
 
-    async fn extend(&self, delivery: &Delivery, by: Duration) -> Result<(), StoreError> {
-        self.call("extend", self.port.extend(delivery, by), |error| error).await
+    async fn extend(&self, deliveries: &[Delivery], by: Duration) -> Result<(), StoreError> {
+        self.call("extend", self.port.extend(deliveries, by), |error| error).await
     }
 
     async fn retry(&self, delivery: Delivery, after: Duration) -> Result<(), StoreError> {

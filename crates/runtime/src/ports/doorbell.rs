@@ -22,8 +22,8 @@ pub trait Doorbell: Send + Sync + 'static {
     /// It has been answered: what it led to is stored.
     async fn acknowledge(&self, delivery: Delivery) -> Result<(), StoreError>;
 
-    /// It will take longer: not to be delivered again before then.
-    async fn extend(&self, delivery: &Delivery, by: Duration) -> Result<(), StoreError>;
+    /// They take longer: not to be delivered again before then. One that came again meanwhile is no error.
+    async fn extend(&self, deliveries: &[Delivery], by: Duration) -> Result<(), StoreError>;
 
     /// It could not be answered: deliver it again after this time.
     async fn retry(&self, delivery: Delivery, after: Duration) -> Result<(), StoreError>;

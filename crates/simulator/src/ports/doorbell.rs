@@ -121,18 +121,21 @@ impl Doorbell for Bells {
             .await
     }
 
-    async fn extend(&self, delivery: &Delivery, by: Duration) -> Result<(), StoreError> {
+    async fn extend(&self, deliveries: &[Delivery], by: Duration) -> Result<(), StoreError> {
+        let Some(first) = deliveries.first() else { return Ok(()) };
         let extend = |_| async {
             match &self.kept {
-                Kept::Memory(bell) => bell.extend(delivery, by).await,
+                Kept::Memory(bell) => bell.extend(deliveries, by).await,
                 Kept::Queue(queues) => {
-                    queues.put_off(delivery, by);
+                    for delivery in deliveries {
+                        queues.put_off(delivery, by);
+                    }
                     Ok(())
                 }
             }
         };
         self.port
-            .call("extend", About::Scope(&delivery.scope), self.nature(Nature::Write), extend, |error| error)
+            .call("extend", About::Scope(&first.scope), self.nature(Nature::Write), extend, |error| error)
             .await
     }
 
