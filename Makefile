@@ -23,7 +23,7 @@ SIMULATOR = $(CARGO) run --locked --quiet --package stepwell-simulator --bin ste
 # How long `make bench` loads the server for each workload.
 BENCH_SECONDS ?= 20
 
-.PHONY: help check fmt clippy unit doc deny breakages dependencies test integration test-aws binary corpus conformance acceptance pages fuzz demo histories soak mutants bench clean
+.PHONY: help check fmt clippy unit doc deny breakages dependencies test integration test-aws test-localstack binary corpus conformance acceptance pages fuzz demo histories soak mutants bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -64,6 +64,10 @@ integration:
 
 test-aws: ## what needs DynamoDB Local, which it starts (java and mvn must be there)
 	$(CARGO) test --locked --quiet --package stepwell-dynamodb --test local
+
+test-localstack: ## the template's rules, and what the plugin changes in LocalStack (python 3.13, java and mvn must be there)
+	scripts/lint-template
+	localstack/check
 
 histories: ## random workflows under random faults (HISTORIES, default 20000, from FIRST_SEED on)
 	$(SIMULATOR) --histories $(HISTORIES) --first-seed $(FIRST_SEED)

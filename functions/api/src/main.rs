@@ -1,0 +1,7 @@
+//! The API, but for what `start` and `approval` answer.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    functions::run(functions::Function::Api)
+}

@@ -1,0 +1,7 @@
+//! Records people's decisions.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    functions::run(functions::Function::Approval)
+}

@@ -1,0 +1,95 @@
+//! The environment variables of a function.
+
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+
+/// What the template sets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Configuration {
+    /// `STEPWELL_TABLE`: the DynamoDB table.
+    pub table: String,
+    /// `STEPWELL_BUCKET`: the S3 bucket for what is too large for the table.
+    pub bucket: String,
+    /// `STEPWELL_STEPS_QUEUE_URL`.
+    pub steps: String,
+    /// `STEPWELL_RESUME_QUEUE_URL`.
+    pub resume: String,
+    /// `STEPWELL_LOG`: what is logged; `info` unless said.
+    pub log: LevelFilter,
+    /// How long one attempt may take: what an invocation of `step` has, less what is kept for storing and ringing.
+    pub longest_step: Duration,
+}
+
+/// A variable that is missing or makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{variable} {what}; template.yaml sets it")]
+pub struct Misconfigured {
+    /// Its name.
+    pub variable: &'static str,
+    /// What is wrong with it, and what is expected.
+    pub what: String,
+}
+
+/// The step function's timeout in template.yaml, less what is kept for storing and ringing.
+const LONGEST_STEP: Duration = Duration::from_secs(890);
+
+impl Configuration {
+    /// Reads it, by name.
+    pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Misconfigured> {
+        let needed = |name: &'static str, what: &str| {
+            let missing = || Misconfigured { variable: name, what: format!("is not set: it names {what}") };
+            variable(name).filter(|value| !value.is_empty()).ok_or_else(missing)
+        };
+        let log = match variable("STEPWELL_LOG").filter(|level| !level.is_empty()) {
+            None => LevelFilter::INFO,
+            Some(level) => level.parse().map_err(|_| Misconfigured {
+                variable: "STEPWELL_LOG",
+                what: format!("is `{level}`, and not one of off, error, warn, info, debug, trace"),
+            })?,
+        };
+        Ok(Self {
+            table: needed("STEPWELL_TABLE", "the table")?,
+            bucket: needed("STEPWELL_BUCKET", "the bucket")?,
+            steps: needed("STEPWELL_STEPS_QUEUE_URL", "the queue that wakes step, by its URL")?,
+            resume: needed("STEPWELL_RESUME_QUEUE_URL", "the queue that wakes resume, by its URL")?,
+            log,
+            longest_step: LONGEST_STEP,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables(name: &str) -> Option<String> {
+        let value = match name {
+            "STEPWELL_TABLE" => "t",
+            "STEPWELL_BUCKET" => "b",
+            "STEPWELL_STEPS_QUEUE_URL" => "http://q/1",
+            "STEPWELL_RESUME_QUEUE_URL" => "http://q/2",
+            "STEPWELL_LOG" => "DEBUG",
+            _ => return None,
+        };
+        Some(value.to_owned())
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let read = Configuration::read(variables).unwrap();
+        assert_eq!((&*read.table, &*read.resume, read.log), ("t", "http://q/2", LevelFilter::DEBUG));
+        for missing in
+            ["STEPWELL_TABLE", "STEPWELL_BUCKET", "STEPWELL_STEPS_QUEUE_URL", "STEPWELL_RESUME_QUEUE_URL"]
+        {
+            for value in [None, Some(String::new())] {
+                let without = |name: &str| if name == missing { value.clone() } else { variables(name) };
+                assert_eq!(Configuration::read(without).unwrap_err().variable, missing);
+            }
+        }
+        let loud =
+            |name: &str| if name == "STEPWELL_LOG" { Some("loud".to_owned()) } else { variables(name) };
+        let error = Configuration::read(loud).unwrap_err();
+        assert!(error.to_string().starts_with("STEPWELL_LOG is `loud`, and not one of off,"), "{error}");
+    }
+}

@@ -1,0 +1,124 @@
+//! The functions, and the `main` that they share.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use aws_lambda_events::event::sqs::SqsEvent;
+use axum::body::Body;
+use axum::response::Response;
+use jiff::Timestamp;
+use lambda_http::Adapter;
+use lambda_http::request::LambdaRequest;
+use lambda_http::tower::Service as _;
+use lambda_runtime::Context;
+use lambda_runtime::Error;
+use lambda_runtime::LambdaEvent;
+use lambda_runtime::service_fn;
+use serde_json::Value;
+
+use crate::Configuration;
+use crate::Home;
+use crate::Invocation;
+use crate::bus;
+use crate::logs;
+use crate::messages;
+use crate::sweep;
+use crate::web;
+
+/// What a function is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Function {
+    /// Creates runs: by the API, by webhooks, by events of a bus.
+    Start,
+    /// Performs steps: woken by the queue `steps`.
+    Step,
+    /// Appends what has become true: woken by the queue `resume`.
+    Resume,
+    /// Records people's decisions.
+    Approval,
+    /// Everything else of the API.
+    Api,
+    /// Each minute: rings what is due, fires schedules.
+    Sweep,
+}
+
+impl Function {
+    /// Its name, as in template.yaml.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Step => "step",
+            Self::Resume => "resume",
+            Self::Approval => "approval",
+            Self::Api => "api",
+            Self::Sweep => "sweep",
+        }
+    }
+}
+
+/// A function's `main`: returns when the environment is shut down.
+pub fn run(function: Function) -> ExitCode {
+    // One thread: an environment has one invocation at a time, and what computes long has threads of its own.
+    let ran = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::from)
+        .and_then(|threads| threads.block_on(serve(function)));
+    match ran {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(function = function.name(), %error, "the function cannot work");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(function: Function) -> Result<(), Error> {
+    let configuration = Configuration::read(|name| std::env::var(name).ok());
+    logs::init(configuration.as_ref().map_or(tracing::level_filters::LevelFilter::INFO, |known| known.log));
+    let home = Home::open(&configuration?).await?;
+    let drained = home.runtime.clone();
+    tokio::spawn(async move {
+        // What is being performed may end; nothing more is begun.
+        if let Ok(mut ended) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            let _ = ended.recv().await;
+            drained.drain();
+        }
+    });
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| invoke(&home, function, event))).await
+}
+
+/// One invocation.
+async fn invoke(home: &Home, function: Function, event: LambdaEvent<Value>) -> Result<Value, Error> {
+    let LambdaEvent { payload, context } = event;
+    let invocation = Invocation { remaining: remaining(home, &context) };
+    let runtime = &home.runtime;
+    match function {
+        Function::Step => {
+            let event: SqsEvent = serde_json::from_value(payload)?;
+            Ok(serde_json::to_value(messages::step(runtime, event, invocation).await)?)
+        }
+        Function::Resume => {
+            let event: SqsEvent = serde_json::from_value(payload)?;
+            Ok(serde_json::to_value(messages::resume(runtime, event, invocation).await)?)
+        }
+        Function::Sweep => sweep::sweep(runtime, invocation.remaining).await.map(|()| Value::Null),
+        Function::Start if bus::is_event(&payload) => Ok(bus::deliver(runtime, payload).await?.into()),
+        Function::Start | Function::Approval | Function::Api => {
+            let request: LambdaRequest = serde_json::from_value(payload)?;
+            let answer = |request: lambda_http::Request| async move {
+                let answer = web::answer(&home.api, function, request.map(Body::new)).await;
+                Ok::<Response, Error>(answer)
+            };
+            let mut gateway = Adapter::from(service_fn(answer));
+            Ok(serde_json::to_value(gateway.call(LambdaEvent::new(request, context)).await?)?)
+        }
+    }
+}
+
+/// The time that is left of an invocation.
+fn remaining(home: &Home, context: &Context) -> Duration {
+    let now: Timestamp = home.runtime.ports().clock.now();
+    let now = u64::try_from(now.as_millisecond()).unwrap_or_default();
+    Duration::from_millis(context.deadline.saturating_sub(now))
+}

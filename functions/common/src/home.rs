@@ -1,0 +1,98 @@
+//! The serverless home: the runtime and the API over a table, a bucket and two queues.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_config::BehaviorVersion;
+use aws_smithy_http_client::tls;
+use expression::SecretRef;
+use http_api::Api;
+use runtime::Options;
+use runtime::Ports;
+use runtime::Runtime;
+use runtime::SystemClock;
+use runtime::SystemIds;
+use runtime::ports::Catalog;
+use runtime::ports::Doorbell;
+use runtime::ports::Ids as _;
+
+use crate::Configuration;
+
+/// What a process of the serverless home has, made once. Cheap to clone.
+#[derive(Clone)]
+pub struct Home {
+    /// The runtime.
+    pub runtime: Runtime,
+    /// The REST API over it.
+    pub api: Api,
+}
+
+/// After so many visits in vain a run is marked as stuck: before its doorbell goes to the dead letter queue, which it does
+/// after twenty deliveries (template.yaml).
+const VISITS: u32 = 18;
+/// An attempt's limit where its state gives none. A step is begun inline only while the invocation can hold its limit: with a day,
+/// as elsewhere, each step would have an invocation of its own.
+const STEP_TIMEOUT: Duration = Duration::from_mins(10);
+/// API Gateway waits for an answer no longer than 29 seconds.
+const LONGEST_WAIT_SECONDS: u64 = 25;
+
+impl Home {
+    /// Makes the clients. Region, credentials and endpoints come from the environment, as for every AWS client.
+    pub async fn open(configuration: &Configuration) -> Result<Self, lambda_runtime::Error> {
+        let http = aws_smithy_http_client::Builder::new()
+            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
+            .build_https();
+        let shared = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http).load().await;
+        let ids = SystemIds::new()?;
+        let seed = ids.entropy();
+        let s3 = aws_sdk_s3::config::Builder::from(&shared)
+            // Where buckets have no host names of their own.
+            .force_path_style(shared.endpoint_url().is_some())
+            .build();
+        let blobs = dynamodb::S3Blobs::new(aws_sdk_s3::Client::from_conf(s3), &*configuration.bucket);
+        let store = dynamodb::Store::new(
+            &aws_sdk_dynamodb::Client::new(&shared),
+            &*configuration.table,
+            Arc::new(blobs),
+            &dynamodb::Options::new(seed),
+        );
+        let queues = sqs::Queues { steps: configuration.steps.clone(), resume: configuration.resume.clone() };
+        let doorbell = sqs::Doorbell::new(aws_sdk_sqs::Client::new(&shared), queues, seed);
+        Self::over(configuration, Arc::new(store), Arc::new(doorbell), ids)
+    }
+
+    /// The home over these ports.
+    pub fn over<S: runtime::ports::Journal + Catalog + Clone>(
+        configuration: &Configuration,
+        store: Arc<S>,
+        doorbell: Arc<dyn Doorbell>,
+        ids: SystemIds,
+    ) -> Result<Self, lambda_runtime::Error> {
+        let catalog: Arc<dyn Catalog> = store.clone();
+        let actions = Arc::new(agents::Options::new("/tmp").build(Arc::new(catalog.clone()))?);
+        let options = Options { visits: VISITS, step_timeout: STEP_TIMEOUT, ..Options::shared(ids.worker()) };
+        let ports = Ports {
+            journal: store,
+            catalog,
+            doorbell,
+            agents: actions.clone(),
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(ids),
+        };
+        let runtime = Runtime::new(ports, options);
+        let home = http_api::Home::serverless(configuration.longest_step.as_secs(), LONGEST_WAIT_SECONDS);
+        let api = Api::new(runtime.clone()).with_home(home).with_secrets(Arc::new(Secrets(actions)));
+        Ok(Self { runtime, api })
+    }
+}
+
+/// The secrets by which webhooks are signed are those that actions use.
+struct Secrets(Arc<agents::Actions>);
+
+#[async_trait]
+impl http_api::Secrets for Secrets {
+    async fn secret(&self, reference: &SecretRef) -> Result<String, String> {
+        self.0.secret(reference).await.map_err(|error| error.error.message.to_string())
+    }
+}

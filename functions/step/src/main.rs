@@ -1,0 +1,7 @@
+//! Performs steps: woken by the queue `steps`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    functions::run(functions::Function::Step)
+}
