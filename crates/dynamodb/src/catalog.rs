@@ -3,7 +3,10 @@
 pub(crate) mod approvals;
 mod definitions;
 pub(crate) mod due;
+mod forget;
 pub(crate) mod runs;
+
+pub(crate) use forget::CLOSED;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -131,6 +134,16 @@ impl Catalog for Store {
     /// One conditional put.
     async fn ensure_due(&self, scope: &ScopeKey, at: Timestamp, seq: u64) -> Result<(), StoreError> {
         self.ensure_entry(scope, at, seq).await
+    }
+
+    /// Sixteen queries of an index at once, again where many of the runs that began before then had not ended.
+    async fn ended_before(&self, at: Timestamp, limit: usize) -> Result<Vec<RunId>, StoreError> {
+        self.list_ended(at, limit).await
+    }
+
+    /// Up to a hundred deletions, a read and a write each time.
+    async fn forget(&self, run: &RunId) -> Result<bool, StoreError> {
+        self.forget_part(run).await
     }
 }
 

@@ -19,6 +19,7 @@ use runtime::ports::Loaded;
 use runtime::ports::StoreError;
 use runtime::ports::WaiterRow;
 
+use crate::catalog::CLOSED;
 use crate::error::code;
 use crate::error::damaged;
 use crate::item;
@@ -53,6 +54,9 @@ impl Journal for Store {
         let query = self.query(None, &partition, &range).consistent_read(true);
         let (mut items, next) = self.page(&query, FIRST, None).await?;
         let first = items.first().filter(|item| is_snapshot(item));
+        if first.is_some_and(|item| item.contains_key(CLOSED)) {
+            return Ok(Loaded::default());
+        }
         let snapshot = match first {
             Some(item) => self.snapshot(scope, item).await?,
             None => None,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use engine::Clocks;
 use engine::ForkContext;
+use engine::RunId;
 use engine::ScopeKey;
 use engine::ScopeStarted;
 use parking_lot::Mutex;
@@ -63,6 +64,13 @@ impl Nursery {
         if kept.forks.remove(&key).is_some() {
             kept.order.retain(|known| *known != key);
         }
+    }
+
+    /// The run is no more; its id may come again.
+    pub(crate) fn forget(&self, run: &RunId) {
+        let mut kept = self.kept.lock();
+        kept.forks.retain(|(scope, _), _| scope.run != *run);
+        kept.order.retain(|(scope, _)| scope.run != *run);
     }
 
     pub(crate) fn keep_fork(&self, scope: &ScopeKey, seq: u64, context: Arc<ForkContext>) {

@@ -58,6 +58,8 @@ pub struct Options {
     pub visits: u32,
     /// A snapshot is due once as many bytes of records follow the last one, or more where that is larger itself.
     pub snapshot_bytes: usize,
+    /// How long a run is kept after its end; the sweeper forgets it then. `None`: for ever.
+    pub retention: Option<Duration>,
     /// Scopes kept in memory.
     pub cached_scopes: usize,
     /// Bytes of them, about.
@@ -75,6 +77,7 @@ impl Options {
             step_timeout: Duration::from_hours(24),
             visits: 100,
             snapshot_bytes: 128 << 10,
+            retention: None,
             cached_scopes: 4096,
             cached_bytes: 16 << 20,
         }

@@ -41,6 +41,9 @@ const AGAIN_AT_MOST: Duration = Duration::from_hours(1);
 /// Records of an inbox whose waiters are rung again.
 const SIGNALS: usize = 1000;
 
+/// Runs forgotten in one sweep, at most; and parts of them, where a store does one at a time. The next sweep goes on.
+const FORGOTTEN: (usize, usize) = (100, 400);
+
 /// What a sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -52,6 +55,8 @@ pub struct Swept {
     pub removed: usize,
     /// Whether the time was over before the entries were: the next sweep begins where this one ended.
     pub cut: bool,
+    /// Runs forgotten: their time is over.
+    pub forgotten: usize,
 }
 
 /// What becomes of an entry.
@@ -66,22 +71,35 @@ enum Verdict {
     Inbox,
 }
 
-/// Looks at everything that is due, or will be within two minutes. `remaining` is the time that is left of the invocation: when
-/// most of it is over, no more entries are begun with. `None` where nothing ends it.
+/// Looks at everything that is due, or will be within two minutes; then forgets what has been over for long enough. `remaining`
+/// is the time that is left of the invocation: when most of it is over, nothing more is begun with. `None` where nothing ends it.
 pub async fn sweep(runtime: &Runtime, remaining: Option<Duration>) -> Result<Swept, Error> {
     let mut swept = Swept::default();
-    let horizon = later(runtime.now(), AHEAD);
     let stop = remaining
         .map(|remaining| later(runtime.now(), (remaining / 2).max(remaining.saturating_sub(RESERVE * 3))));
+    look_at_what_is_due(runtime, stop, &mut swept).await?;
+    if let Some(retention) = runtime.core.options.retention {
+        let before = runtime.now().checked_sub(retention).unwrap_or(Timestamp::MIN);
+        swept.forgotten = runtime.forget_before(before, stop).await?;
+    }
+    Ok(swept)
+}
+
+async fn look_at_what_is_due(
+    runtime: &Runtime,
+    stop: Option<Timestamp>,
+    swept: &mut Swept,
+) -> Result<(), Error> {
+    let horizon = later(runtime.now(), AHEAD);
     let mut after: Option<DueRow> = None;
     let mut failed = None;
     loop {
         if after.is_some() && stop.is_some_and(|stop| runtime.now() >= stop) {
             swept.cut = true;
-            return failed.map_or(Ok(swept), Err);
+            return failed.map_or(Ok(()), Err);
         }
         let rows = runtime.core.ports.catalog.due(horizon, after.as_ref(), PAGE).await?;
-        let Some(last) = rows.last() else { return failed.map_or(Ok(swept), Err) };
+        let Some(last) = rows.last() else { return failed.map_or(Ok(()), Err) };
         after = Some(last.clone());
         let mut rings = Vec::new();
         let mut moves = Vec::new();
@@ -101,7 +119,7 @@ pub async fn sweep(runtime: &Runtime, remaining: Option<Duration>) -> Result<Swe
                     continue;
                 }
             };
-            if let Err(error) = runtime.carry_out(row, verdict, &mut rings, &mut moves, &mut swept).await {
+            if let Err(error) = runtime.carry_out(row, verdict, &mut rings, &mut moves, swept).await {
                 failed.get_or_insert(error);
             }
         }
@@ -158,6 +176,54 @@ pub async fn recover(runtime: &Runtime) -> Result<usize, Error> {
 }
 
 impl Runtime {
+    /// Forgets runs that ended before then, until `stop`. Answers how many.
+    async fn forget_before(&self, before: Timestamp, stop: Option<Timestamp>) -> Result<usize, Error> {
+        let catalog = &self.core.ports.catalog;
+        let (runs, mut parts) = FORGOTTEN;
+        let is_late = || stop.is_some_and(|stop| self.now() >= stop);
+        let mut forgotten = 0;
+        if is_late() {
+            return Ok(0);
+        }
+        for run in catalog.ended_before(before, runs).await? {
+            match self.may_forget(&run).await {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(error) => {
+                    tracing::warn!(%run, %error, "an old run could not be looked at; it is kept");
+                    continue;
+                }
+            }
+            while catalog.forget(&run).await? {
+                let Some(rest) = parts.checked_sub(1).filter(|_| !is_late()) else { return Ok(forgotten) };
+                parts = rest;
+            }
+            self.core.nursery.forget(&run);
+            self.core.inboxes.forget(&run);
+            tracing::debug!(%run, "a run that was over is forgotten");
+            forgotten += 1;
+            if is_late() {
+                break;
+            }
+        }
+        Ok(forgotten)
+    }
+
+    /// Whether nobody waits for a run that is over: a parent that was paused for long has yet to hear of it, and would start it
+    /// anew.
+    async fn may_forget(&self, run: &RunId) -> Result<bool, Error> {
+        let told = match self.look(&ScopeKey::root(run.clone()), tell).await {
+            Ok(told) => told.flatten(),
+            // It cannot be read, and is over all the same.
+            Err(error) if error.is_lasting() => None,
+            Err(error) => return Err(error),
+        };
+        match told {
+            Some(told) => self.is_news(&told).await.map(|news| !news),
+            None => Ok(true),
+        }
+    }
+
     async fn judge(&self, row: &DueRow) -> Result<Verdict, Error> {
         if row.scope.path == ScopePath::inbox() {
             return Ok(Verdict::Inbox);

@@ -878,3 +878,28 @@ async fn branches_that_are_let_go_leave_nothing_to_sweep() {
     assert_eq!(due, ["/"]);
     process.shut_down().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_over_for_long_enough_is_forgotten_unless_somebody_waits_for_it() {
+    let world = World::new();
+    let (ports, doorbell) = world.ports();
+    let options = stepwell_runtime::Options { retention: Some(2 * DAY), ..world.options(true) };
+    let process = Process::new(stepwell_runtime::Runtime::new(ports, options), doorbell).serving();
+    process.register("id: child\nstates:\n  - {id: c, type: agent, agent: x, task: 'sleep 10s'}\n").await;
+    process.register("id: parent\nstates:\n  - {id: a, type: workflow, workflow: child}\n").await;
+    let parent = process.start("parent").await;
+    pass(1).await;
+    process.runtime.pause(&parent, None).await.unwrap();
+    let alone = process.start("child").await;
+    pass(24 * 3600).await;
+    assert_eq!(status(&process, &alone).await, RunStatus::Completed);
+    pass(30 * 24 * 3600).await;
+    assert_eq!(world.store.run(&alone).await.unwrap(), None, "its time is over");
+    assert!(world.store.scopes(&alone, None, 9).await.unwrap().is_empty());
+    assert!(world.store.run(&parent).await.unwrap().is_some(), "it is not over");
+    process.runtime.resume(&parent, None).await.unwrap();
+    let view = end(&process, &parent).await;
+    assert_eq!(view.output, Some(Value::from("sleep 10s")), "{:?}", view.summary.error);
+    assert_eq!(world.agents.calls().len(), 2, "the child of the one that was paused ran once");
+    process.shut_down().await;
+}

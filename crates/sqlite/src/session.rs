@@ -7,6 +7,7 @@ use engine::RunId;
 use engine::ScopeKey;
 use jiff::Timestamp;
 use runtime::ports::Extra;
+use runtime::ports::RunStatus;
 use runtime::ports::RunSummary;
 use runtime::ports::StoreError;
 use rusqlite::Connection;
@@ -332,6 +333,31 @@ impl<'c> Session<'c> {
             summary.ended_at.map(codec::time),
             crate::catalog::more(summary)?
         ])?;
+        Ok(())
+    }
+
+    /// Removes a run that is over, all at once.
+    pub(crate) fn forget(&mut self, run: &RunId) -> Result<(), Failure> {
+        let Some(id) = self.run(run)? else { return Ok(()) };
+        let sql = "SELECT status FROM runs WHERE id = ?1";
+        let status: Option<i64> = self.connection.prepare_cached(sql)?.query_row([id], |row| row.get(0))?;
+        if !status.and_then(codec::to_status).is_some_and(RunStatus::is_terminal) {
+            return Ok(());
+        }
+        for table in ["records", "snapshots", "forks", "leases", "waiters"] {
+            let sql = format!("DELETE FROM {table} WHERE scope IN (SELECT id FROM scopes WHERE run = ?1)");
+            self.connection.prepare_cached(&sql)?.execute([id])?;
+        }
+        for sql in [
+            "DELETE FROM scopes WHERE run = ?1",
+            "DELETE FROM approvals WHERE run = ?1",
+            "DELETE FROM runs WHERE id = ?1",
+        ] {
+            self.connection.prepare_cached(sql)?.execute([id])?;
+        }
+        // Its numbers may be given to others.
+        self.scopes.clear();
+        self.runs.clear();
         Ok(())
     }
 

@@ -178,4 +178,12 @@ impl<S: Catalog> Catalog for AtOnce<S> {
     async fn ensure_due(&self, scope: &ScopeKey, at: Timestamp, seq: u64) -> Result<(), StoreError> {
         wait(self.0.ensure_due(scope, at, seq))
     }
+
+    async fn ended_before(&self, at: Timestamp, limit: usize) -> Result<Vec<RunId>, StoreError> {
+        wait(self.0.ended_before(at, limit))
+    }
+
+    async fn forget(&self, run: &RunId) -> Result<bool, StoreError> {
+        wait(self.0.forget(run))
+    }
 }

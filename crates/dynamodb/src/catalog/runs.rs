@@ -30,7 +30,7 @@ use crate::table::BY_STATUS;
 use crate::table::BY_WORKFLOW;
 use crate::table::LISTED;
 
-const STATUSES: [RunStatus; 12] = [
+pub(super) const STATUSES: [RunStatus; 12] = [
     RunStatus::Pending,
     RunStatus::Running,
     RunStatus::WaitingApproval,

@@ -6,6 +6,7 @@ use engine::ApprovalRequested;
 use engine::RunId;
 
 use super::at;
+use super::bytes;
 use super::record;
 use super::scope;
 use super::summary;
@@ -18,11 +19,13 @@ use crate::ports::DueMove;
 use crate::ports::DueRow;
 use crate::ports::Extra;
 use crate::ports::Journal;
+use crate::ports::Lease;
 use crate::ports::Page;
 use crate::ports::PageRequest;
 use crate::ports::Registered;
 use crate::ports::RunFilter;
 use crate::ports::RunStatus;
+use crate::ports::WaiterRow;
 
 /// Runs every case; `store` must be empty.
 pub async fn catalog_suite<S: Journal + Catalog>(store: Arc<S>) {
@@ -32,6 +35,7 @@ pub async fn catalog_suite<S: Journal + Catalog>(store: Arc<S>) {
     a_projection_never_overtakes(&*store).await;
     approvals_are_asked_and_settled(&*store).await;
     due_entries_are_moved_only_as_they_were_read(&*store).await;
+    a_run_that_is_over_is_forgotten_whole(&*store).await;
 }
 
 fn definition(id: &str, version: Option<&str>, hash: &str) -> Definition {
@@ -270,4 +274,102 @@ async fn due_entries_are_moved_only_as_they_were_read<S: Journal + Catalog>(stor
     let moves = rows.into_iter().map(|row| DueMove { row, to: None, visits: 0 }).collect();
     store.move_due(moves).await.unwrap();
     assert!(mine(store.due(at(far), None, 1_000).await.unwrap()).is_empty());
+}
+
+async fn a_run_that_is_over_is_forgotten_whole<S: Journal + Catalog>(store: &S) {
+    let (old, young) = (RunId::new("forget/#1"), RunId::new("forget/#2"));
+    let scopes = ["/", "/f#1/a", "/f#1/a/g#1/b", "@inbox"];
+    let approval = |run: &RunId| ApprovalRow {
+        scope: scope(run.as_str(), "/"),
+        workflow: "w".into(),
+        state: "gate".into(),
+        request: ApprovalRequested {
+            id: "gate".into(),
+            message: "Go?".into(),
+            title: None,
+            summary: None,
+            approvers: Vec::new(),
+            quorum: 1,
+            excluded: None,
+            deadline: at(9_000_000),
+        },
+        requested_at: at(1),
+        votes: Vec::new(),
+        settled_at: None,
+        decision: None,
+    };
+    for run in [&old, &young] {
+        for path in scopes {
+            let key = scope(run.as_str(), path);
+            for seq in 1..=60 {
+                let mut extras = Vec::new();
+                if seq == 1 {
+                    extras.push(Extra::Due(at(8_000_000)));
+                    extras.push(Extra::ForkContext(bytes("{}")));
+                    extras.push(Extra::Waiter(WaiterRow { scope: key.clone(), signal: "go".into() }));
+                    extras.push(Extra::Approval(Box::new(approval(run))));
+                    extras.push(Extra::Summary(Box::new(summary(
+                        run.as_str(),
+                        "forget",
+                        RunStatus::Running,
+                        50,
+                    ))));
+                }
+                store.append(&key, &record(seq, &format!("{path}{seq}"), b"{}"), extras).await.unwrap();
+            }
+            store.put_snapshot(&key, 50, bytes("fifty")).await.unwrap();
+            let lease = Lease { worker: "w".into(), claim: 60, until: at(100) };
+            store.renew(&key, &lease).await.unwrap();
+        }
+    }
+    let end = summary(old.as_str(), "forget", RunStatus::Failed, 50);
+    let ended = end.ended_at.unwrap();
+    let last = record(61, "end", b"{}");
+    store.append(&scope(old.as_str(), "/"), &last, vec![Extra::Summary(Box::new(end))]).await.unwrap();
+
+    let later = ended + jiff::SignedDuration::from_nanos(1);
+    assert!(!store.ended_before(ended, 1000).await.unwrap().contains(&old), "not before it has ended");
+    let over = store.ended_before(later, 1000).await.unwrap();
+    assert!(over.contains(&old) && !over.contains(&young), "{over:?}");
+    assert_eq!(store.ended_before(later, 1).await.unwrap().len(), 1);
+    assert!(!store.forget(&young).await.unwrap(), "it is not over");
+    assert!(!store.forget(&RunId::new("forget")).await.unwrap(), "there is none");
+
+    let mut parts = 0;
+    while store.forget(&old).await.unwrap() {
+        for path in scopes {
+            let loaded = store.load(&scope(old.as_str(), path)).await.unwrap();
+            let seqs: Vec<_> = loaded.records.iter().map(|record| record.seq).collect();
+            let whole: Vec<u64> = (51..=if path == "/" { 61 } else { 60 }).collect();
+            assert!(seqs.is_empty() || seqs == whole, "{path} is neither whole nor gone: {seqs:?}");
+            assert_eq!(loaded.snapshot.is_some(), !seqs.is_empty(), "{path}");
+        }
+        let listed = store.run(&old).await.unwrap();
+        assert!(listed.is_some_and(|run| run.status == RunStatus::Failed), "its summary goes last");
+        parts += 1;
+        assert!(parts < 1000, "it never ends");
+    }
+    let filter = RunFilter { workflow: Some("forget".into()), statuses: Vec::new() };
+    for (run, is_there) in [(&old, false), (&young, true)] {
+        assert_eq!(store.run(run).await.unwrap().is_some(), is_there, "{run}");
+        assert_eq!(store.scopes(run, None, 9).await.unwrap().len(), if is_there { 4 } else { 0 });
+        assert_eq!(store.waiters(run, "go").await.unwrap().len(), if is_there { 4 } else { 0 });
+        assert_eq!(store.approval(run, "gate").await.unwrap().is_some(), is_there);
+        let listed = store.runs(&filter, &page(9, None)).await.unwrap();
+        assert_eq!(listed.items.iter().any(|listed| listed.run == *run), is_there);
+        let due = store.due(at(8_500_000), None, 1000).await.unwrap();
+        assert_eq!(due.iter().filter(|row| row.scope.run == *run).count(), if is_there { 4 } else { 0 });
+        for path in scopes {
+            let key = scope(run.as_str(), path);
+            assert_eq!(store.load(&key).await.unwrap().snapshot.is_some(), is_there, "{key}");
+            assert_eq!(store.head(&key).await.unwrap().is_some(), is_there, "{key}");
+            assert_eq!(store.read(&key, 0, 1).await.unwrap().len(), usize::from(is_there), "{key}");
+            assert_eq!(store.fork_context(&key, 1).await.unwrap().is_some(), is_there, "{key}");
+            assert_eq!(store.lease(&key).await.unwrap().is_some(), is_there, "{key}");
+        }
+    }
+    let root = scope(old.as_str(), "/");
+    let anew = record(1, "anew", b"{}");
+    store.append(&root, &anew, Vec::new()).await.unwrap();
+    assert_eq!(store.load(&root).await.unwrap().records, [anew], "its id may be used anew");
 }

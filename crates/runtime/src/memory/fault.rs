@@ -286,6 +286,14 @@ impl<P: Catalog + ?Sized> Catalog for Faulty<P> {
     async fn ensure_due(&self, scope: &ScopeKey, at: Timestamp, seq: u64) -> Result<(), StoreError> {
         self.call("ensure_due", self.port.ensure_due(scope, at, seq), |error| error).await
     }
+
+    async fn ended_before(&self, at: Timestamp, limit: usize) -> Result<Vec<RunId>, StoreError> {
+        self.call("ended_before", self.port.ended_before(at, limit), |error| error).await
+    }
+
+    async fn forget(&self, run: &RunId) -> Result<bool, StoreError> {
+        self.call("forget", self.port.forget(run), |error| error).await
+    }
 }
 
 #[async_trait]

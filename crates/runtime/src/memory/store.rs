@@ -399,6 +399,26 @@ impl Catalog for Store {
         }
         Ok(())
     }
+
+    async fn ended_before(&self, at: Timestamp, limit: usize) -> Result<Vec<RunId>, StoreError> {
+        let tables = self.0.lock();
+        let ended = tables
+            .runs
+            .values()
+            .filter(|run| run.status.is_terminal() && run.ended_at.is_some_and(|ended| ended < at));
+        Ok(ended.map(|run| run.run.clone()).take(limit).collect())
+    }
+
+    async fn forget(&self, run: &RunId) -> Result<bool, StoreError> {
+        let mut tables = self.0.lock();
+        if tables.runs.get(run).is_some_and(|stored| stored.status.is_terminal()) {
+            tables.scopes.remove(run);
+            tables.runs.remove(run);
+            tables.approvals.retain(|(_, of, _), _| of != run);
+            tables.due.retain(|scope, _| scope.run != *run);
+        }
+        Ok(false)
+    }
 }
 
 impl Versions {

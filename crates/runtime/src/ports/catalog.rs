@@ -91,6 +91,17 @@ pub trait Catalog: Send + Sync + 'static {
     /// Makes sure that the scope has an entry at `at` or before: sets one if there is none or a later one. `seq` is the number
     /// of the head that asks for it; an entry that a later record set stays as it is.
     async fn ensure_due(&self, scope: &ScopeKey, at: Timestamp, seq: u64) -> Result<(), StoreError>;
+
+    /// Up to `limit` runs that ended before `at`, in any order; may be stale.
+    async fn ended_before(&self, at: Timestamp, limit: usize) -> Result<Vec<RunId>, StoreError>;
+
+    /// Removes a run that is over, with its journals and all else that belongs to it; a store may do a part at a time. True
+    /// while there is more to do, also after a crash. A run that is not over, or is none, is left as it is.
+    ///
+    /// Whoever looks meanwhile finds each journal whole or, as far as [`Journal::load`](super::Journal::load) is concerned,
+    /// empty: one that lacks its end would be a scope that lives, and one with a hole could not be read. The summary goes
+    /// last, so that the run is listed until nothing of it is left, and its id can only then be used anew.
+    async fn forget(&self, run: &RunId) -> Result<bool, StoreError>;
 }
 
 /// Workflows and agents are kept alike.

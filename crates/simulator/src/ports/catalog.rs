@@ -135,6 +135,15 @@ impl Catalog for Port {
         };
         self.call("ensure_due", About::Scope(scope), Nature::Write, ensure, |error| error).await
     }
+
+    // No run is forgotten in a history: what it came to is what is looked at.
+    async fn ended_before(&self, at: Timestamp, limit: usize) -> Result<Vec<RunId>, StoreError> {
+        self.world.store.ended_before(at, limit).await
+    }
+
+    async fn forget(&self, run: &RunId) -> Result<bool, StoreError> {
+        self.world.store.forget(run).await
+    }
 }
 
 impl Port {

@@ -130,6 +130,15 @@ impl Catalog for Store {
         let scope = scope.clone();
         self.inner().writer.write(move |session| due::ensure(session, &scope, at, seq)).await
     }
+
+    async fn ended_before(&self, at: Timestamp, limit: usize) -> Result<Vec<RunId>, StoreError> {
+        self.inner().readers.read(move |connection| runs::ended_before(connection, at, limit)).await
+    }
+
+    async fn forget(&self, run: &RunId) -> Result<bool, StoreError> {
+        let run = run.clone();
+        self.inner().writer.write(move |session| session.forget(&run)).await.map(|()| false)
+    }
 }
 
 fn to_json(value: &impl Serialize) -> rusqlite::Result<String> {

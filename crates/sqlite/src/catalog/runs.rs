@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use engine::Error;
 use engine::RunId;
+use jiff::Timestamp;
 use runtime::ports::Page;
 use runtime::ports::PageRequest;
 use runtime::ports::RunFilter;
@@ -14,6 +15,7 @@ use runtime::ports::RunSummary;
 use rusqlite::Connection;
 use rusqlite::OptionalExtension;
 use rusqlite::Row;
+use rusqlite::params;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -120,6 +122,25 @@ fn ids(connection: &Connection, filter: &RunFilter, below: i64, wanted: i64) -> 
         }
     }
     Ok(ids)
+}
+
+/// Runs that ended before `at`; those that began first come first.
+pub(super) fn ended_before(
+    connection: &Connection,
+    at: Timestamp,
+    limit: usize,
+) -> Result<Vec<RunId>, Failure> {
+    let mut ended = Vec::new();
+    for status in codec::all_statuses().filter(|status| status.is_terminal()) {
+        let sql = "SELECT run FROM runs INDEXED BY runs_by_status WHERE status = ?1 AND ended_at < ?2 ORDER BY id LIMIT ?3";
+        let wanted = codec::limit(limit.saturating_sub(ended.len()));
+        let mut statement = connection.prepare_cached(sql)?;
+        let parameters = params![codec::status(status), codec::time(at), wanted];
+        for run in statement.query_map(parameters, |row| row.get::<_, Arc<str>>(0))? {
+            ended.push(RunId::new(run?));
+        }
+    }
+    Ok(ended)
 }
 
 /// Writes the summary if the stored one is still the one it was made from.
