@@ -273,6 +273,40 @@ async fn an_agent_step_longer_than_the_lease_runs_once() {
     second.shut_down().await;
 }
 
+/// A doorbell that comes twice, to a process that did not make the fork, wakes nobody else: or each would wake all children,
+/// whose doorbells find nothing to do either, and tell the parent again. Only who may have missed something rings them.
+#[tokio::test(start_paused = true)]
+async fn a_doorbell_that_comes_twice_rings_for_nobody() {
+    let world = World::new();
+    let first = world.peer();
+    let branch = |name: &str| format!("{{name: {name}, states: [{{id: {name}, type: wait, duration: 1h}}]}}");
+    let branches = [branch("a"), branch("b")].join(", ");
+    first.register(&format!("id: w\nstates:\n  - {{id: p, type: parallel, branches: [{branches}]}}\n")).await;
+    let first = first.serving();
+    let run = first.start("w").await;
+    pass(5).await;
+    let rung = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let counts = rung.clone();
+    let rule = move |_, name: &'static str| {
+        counts.fetch_add(u64::from(name == "ring"), std::sync::atomic::Ordering::Relaxed);
+        Fault::None
+    };
+    let (second, _) = faulty(&world, world.options(false), first.doorbell.clone(), rule);
+    for (hint, rings) in [(Hint::None, 0), (Hint::None, 0), (Hint::Missed, 1), (Hint::None, 0)] {
+        let scope = engine::ScopeKey::root(run.clone());
+        let delivery = Delivery {
+            scope,
+            queue: Queue::Resume,
+            hints: vec![hint.clone()],
+            redeliveries: 0,
+            receipt: "".into(),
+        };
+        handlers::resume(&second.runtime, &delivery, None).await.unwrap();
+        assert_eq!(rung.swap(0, std::sync::atomic::Ordering::Relaxed), rings, "{hint:?}");
+    }
+    first.shut_down().await;
+}
+
 /// One process performs, another cancels; before the first has noticed, its step answers.
 #[tokio::test(start_paused = true)]
 async fn a_late_result_of_a_cancelled_run_changes_nothing() {
