@@ -382,7 +382,8 @@ fn sight(head: &Head) -> Sight {
     let fork = scope.fork(&head.workflow);
     let children = fork.iter().flat_map(|view| view.live().map(|index| view.path(index)));
     let children = children.map(|path| ScopeKey::new(head.key().run.clone(), path)).collect();
-    let child = scope.subworkflow(&head.workflow);
+    // One that has ended, or could not be started, is not waited for, though a pause may keep the scope where it is.
+    let child = scope.subworkflow(&head.workflow).filter(|child| !child.ended);
     let paused = scope.is_paused();
     let activity = match scope.activity() {
         Activity::Unborn => Doing::Pending,
@@ -390,9 +391,9 @@ fn sight(head: &Head) -> Sight {
         Activity::Fork => Doing::Children,
         Activity::Ending => Doing::Ending,
         Activity::Ended => Doing::Ended,
-        Activity::Subworkflow => Doing::Subworkflow,
+        Activity::Subworkflow if child.is_some() => Doing::Subworkflow,
         _ if paused => Doing::Paused,
-        Activity::Ready => Doing::Ready,
+        Activity::Ready | Activity::Subworkflow => Doing::Ready,
         Activity::Backoff => Doing::Backoff,
         Activity::Timer => Doing::Timer,
         Activity::Signal => Doing::Signal,
