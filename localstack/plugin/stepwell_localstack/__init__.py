@@ -5,7 +5,8 @@
   `runtime_api` the HTTP interface its process talks to, `watchdog` what ends the processes if LocalStack is killed.
 - `dynamodb` forwards to DynamoDB Local, which `localstack/dynamodb-local` starts.
 - `sqs_poller` polls each queue as wide as its mapping's MaximumConcurrency says.
-- `patches` installs the latter, and repairs a race of LocalStack's.
+- `counts` tells tests what was asked of SQS and Lambda.
+- `patches` installs these two, and repairs a race of LocalStack's.
 
 LocalStack finds all this by the entry points in the dist-info folder next to this package: a PYTHONPATH is enough.
 

@@ -11,12 +11,13 @@ from localstack.runtime import hooks
 from localstack.services.lambda_.invocation.assignment import AssignmentService
 from localstack.services.lambda_.invocation.execution_environment import InvalidStatusException
 
-from . import sqs_poller
+from . import counts, sqs_poller
 
 
 @hooks.on_infra_start()
 def install():
     sqs_poller.install()
+    counts.install()
     AssignmentService.get_environment = _get_environment(AssignmentService.get_environment)
     if owner := int(os.environ.get("STEPWELL_OWNER") or 0):
         threading.Thread(target=_end_with, args=(owner,), name="owner", daemon=True).start()
