@@ -87,6 +87,17 @@ pub(crate) struct Errand {
     pub(crate) thorough: bool,
 }
 
+impl Errand {
+    /// What was last gathered for a decision is stored, or is known already.
+    fn taken_in(&mut self) {
+        if self.told.is_empty() {
+            self.hints.clear();
+        } else {
+            self.told.clear();
+        }
+    }
+}
+
 /// What came of a visit.
 #[derive(Default)]
 pub(crate) struct Visited {
@@ -205,7 +216,9 @@ impl Runtime {
         let mut thorough = errand.thorough;
         let mut tended = false;
         loop {
-            let next = match stimulus.take().or_else(|| wish.clone()) {
+            let given = stimulus.take().or_else(|| wish.clone());
+            let gathered = given.is_none();
+            let next = match given {
                 Some(next) => next,
                 None => self.gather(&head, errand).await?,
             };
@@ -251,6 +264,9 @@ impl Runtime {
             // What was found by tending and changed nothing (it came too late) would be found again and again.
             let futile = std::mem::take(&mut tended) && !changed;
             *wish = None;
+            if gathered {
+                errand.taken_in();
+            }
             if decision.refusal.is_some() {
                 self.core.heads.put(head);
                 let refusal = decision.refusal;
@@ -369,7 +385,7 @@ impl Runtime {
         let found = match head.scope.activity() {
             Activity::Fork | Activity::Subworkflow | Activity::Ending => match take_in(head, errand) {
                 Some(found) => Some(found),
-                None => self.hinted(head, std::mem::take(&mut errand.hints)).await?,
+                None => self.hinted(head, errand.hints.clone()).await?,
             },
             Activity::Signal => self.signals(head).await?,
             _ => None,
@@ -411,11 +427,15 @@ struct Visit<'a> {
     rings: Vec<Ring>,
 }
 
-/// What was handed in for this scope and still concerns it.
+/// What was handed in for this scope and still concerns it. It stays with the errand until it is stored: whoever finds that
+/// another writer was first has to say it again.
 fn take_in(head: &Head, errand: &mut Errand) -> Option<Stimulus> {
-    let mut told = std::mem::take(&mut errand.told);
-    told.extend(errand.seat.iter().flat_map(Seat::collect));
-    if told.is_empty() { None } else { ended(head, told) }
+    errand.told.extend(errand.seat.iter().flat_map(Seat::collect));
+    let found = if errand.told.is_empty() { None } else { ended(head, errand.told.clone()) };
+    if found.is_none() {
+        errand.told.clear();
+    }
+    found
 }
 
 /// The ends that concern the fork or child run that the scope waits for.

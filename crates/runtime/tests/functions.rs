@@ -119,6 +119,27 @@ async fn a_doorbell_is_held_while_it_is_answered() {
     process.shut_down().await;
 }
 
+/// The process that forked tells the parent of its branch's end by what it remembers of it, and finds that another was first.
+#[tokio::test(start_paused = true)]
+async fn an_end_that_meets_a_conflict_is_told_again() {
+    let world = World::new();
+    let (one, other) = (world.peer(), world.peer());
+    let branch = |name: &str| {
+        format!("      - {{name: {name}, states: [{{id: {name}, type: agent, agent: x, task: hi}}]}}\n")
+    };
+    let branches = branch("a") + &branch("b");
+    one.register(&format!("id: w\nstates:\n  - id: p\n    type: parallel\n    branches:\n{branches}")).await;
+    let run = one.start("w").await;
+    let root = one.doorbell.receive(Queue::Resume, 1).await.unwrap().remove(0);
+    handlers::resume(&one.runtime, &root, Some(Duration::from_mins(1))).await.unwrap();
+    for process in [&other, &one] {
+        let delivery = one.doorbell.receive(Queue::Steps, 1).await.unwrap().remove(0);
+        handlers::step(&process.runtime, &delivery, Some(Duration::from_mins(1))).await.unwrap();
+        one.doorbell.acknowledge(delivery).await.unwrap();
+    }
+    assert_eq!(one.runtime.get(&run).await.unwrap().summary.status, RunStatus::Completed);
+}
+
 #[tokio::test(start_paused = true)]
 async fn doorbells_of_one_scope_are_one_visit() {
     let world = World::new();
