@@ -10,7 +10,6 @@ import selectors
 import signal
 import subprocess
 import threading
-import time
 
 from .runtime_api import RuntimeApi
 from .watchdog import Watchdog
@@ -179,7 +178,3 @@ class _Lines:
 def problem(kind, message):
     """An error as Lambda words it."""
     return json.dumps({"errorType": kind, "errorMessage": message}).encode()
-
-
-def now_ms():
-    return int(time.time() * 1000)

@@ -10,8 +10,8 @@ from localstack.services.lambda_.invocation.lambda_models import InvocationResul
 from localstack.services.lambda_.invocation.plugins import RuntimeExecutorPlugin
 from localstack.services.lambda_.invocation.runtime_executor import RuntimeExecutor
 
-from . import dynamodb
-from .environment import INIT_SECONDS, Environment, InitError, now_ms
+from . import clock, dynamodb
+from .environment import INIT_SECONDS, Environment, InitError
 from .runtime_api import Invocation
 
 LOG = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class HostExecutor(RuntimeExecutor):
         inherited = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
         # The gateway costs a put five times what DynamoDB Local does.
         direct = {"AWS_ENDPOINT_URL_DYNAMODB": dynamodb.endpoint()}
-        self._variables = {**inherited, **direct, **{name: str(value) for name, value in env_vars.items()}}
+        self._variables = {**inherited, **direct, **clock.variables(), **{name: str(value) for name, value in env_vars.items()}}
         try:
             self._renew()
         except InitError as error:
@@ -97,7 +97,7 @@ class HostExecutor(RuntimeExecutor):
             payload["invoke-id"],
             payload["invoked-function-arn"],
             payload["payload"].encode(),
-            now_ms() + int(seconds * 1000),
+            clock.now_ms() + int(seconds * 1000),
             payload["trace-id"],
         )
         return self._environment.invoke(invocation, seconds)

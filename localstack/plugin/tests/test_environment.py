@@ -14,7 +14,8 @@ import unittest
 PLUGIN = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PLUGIN))
 
-from stepwell_localstack.environment import MAX_RESPONSE_BYTES, Environment, InitError, now_ms  # noqa: E402
+from stepwell_localstack.clock import now_ms  # noqa: E402
+from stepwell_localstack.environment import MAX_RESPONSE_BYTES, Environment, InitError  # noqa: E402
 from stepwell_localstack.runtime_api import Invocation  # noqa: E402
 
 
