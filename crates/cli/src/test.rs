@@ -140,8 +140,9 @@ fn perform(home: HomeKind, files: &[testing::File], jobs: usize) -> Result<Outco
 
 fn in_sqlite(database: &Path, clock: Arc<VirtualClock>) -> Result<Home, String> {
     let store = sqlite::Store::open(database, &sqlite::Options::default());
-    let store = Arc::new(AtOnce(Arc::new(store.map_err(|error| error.to_string())?)));
-    Ok(Home { journal: store.clone(), catalog: store, doorbell: Arc::new(memory::Doorbell::new(clock)) })
+    let store = Arc::new(AtOnce::new(Arc::new(store.map_err(|error| error.to_string())?)));
+    let doorbell = Arc::new(memory::Doorbell::new(clock));
+    Ok(Home { journal: store.clone(), catalog: store, doorbell, shared: false })
 }
 
 impl HomeKind {

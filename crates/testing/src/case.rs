@@ -99,7 +99,7 @@ pub(crate) async fn perform(stage: &Stage, case: &Case, homes: &Homes) -> (Vec<F
         Ok(set) => set,
         Err(failure) => return (vec![failure], Vec::new()),
     };
-    let process = Arc::new(Process::new(set.ports.clone()));
+    let process = Arc::new(Process::new(set.ports.clone(), set.shared));
     let (failures, timeline, _) = set.play(process, USUAL).await;
     (failures, timeline)
 }
@@ -124,6 +124,7 @@ struct Set<'a> {
     stage: &'a Stage,
     case: &'a Case,
     ports: Ports,
+    shared: bool,
     stubs: Arc<Stubs>,
     records: mpsc::UnboundedReceiver<Appended>,
 }
@@ -137,6 +138,7 @@ impl<'a> Set<'a> {
     ) -> Result<Self, Failure> {
         let clock = Arc::new(VirtualClock::new(begins(case)));
         let home = homes(clock.clone()).map_err(Failure::problem)?;
+        let shared = home.shared;
         for definition in &stage.definitions {
             let registered = home.catalog.register(definition.clone(), true).await;
             registered.map_err(|error| {
@@ -157,7 +159,7 @@ impl<'a> Set<'a> {
             clock,
             ids: Arc::new(SeededIds::new(1)),
         };
-        Ok(Self { stage, case, ports, stubs, records })
+        Ok(Self { stage, case, ports, shared, stubs, records })
     }
 
     /// Plays the test in this process.
@@ -166,7 +168,7 @@ impl<'a> Set<'a> {
         process: Arc<Process>,
         patience: Patience,
     ) -> (Vec<Failure>, Vec<String>, Option<End>) {
-        let Self { stage, case, ports, stubs, records } = self;
+        let Self { stage, case, ports, stubs, records, .. } = self;
         let mut request = match request(stage, case, begins(case)) {
             Ok(request) => request,
             Err(failure) => return (vec![failure], Vec::new(), None),

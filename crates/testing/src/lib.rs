@@ -30,6 +30,7 @@ mod trail;
 mod world;
 
 pub use at_once::AtOnce;
+pub use at_once::at_once;
 pub use file::Answer;
 pub use file::Answers;
 pub use file::CallExpectation;

@@ -41,6 +41,8 @@ pub(crate) struct Process {
     /// What a process that nothing befalls has.
     ports: Ports,
     shared: bool,
+    /// Its doorbells outlive it.
+    lasting: bool,
     current: watch::Sender<Runtime>,
     service: Mutex<Service>,
 }
@@ -53,9 +55,9 @@ struct Service {
 }
 
 impl Process {
-    /// A process that nothing befalls.
-    pub(crate) fn new(ports: Ports) -> Self {
-        Self::begin(ports.clone(), ports, false)
+    /// A process that nothing befalls; one of a home that is `shared`, or else alone.
+    pub(crate) fn new(ports: Ports, shared: bool) -> Self {
+        Self::begin(ports.clone(), ports, shared, shared)
     }
 
     /// A process under these conditions, whose calls are noted. When it dies, another one takes its place.
@@ -70,7 +72,7 @@ impl Process {
             ids: ports.ids.clone(),
             journal: Arc::new(faulty),
         };
-        let process = Arc::new(Self::begin(first, ports, conditions.shared));
+        let process = Arc::new(Self::begin(first, ports, conditions.shared, false));
         let next = process.clone();
         tokio::spawn(async move {
             death.await;
@@ -79,10 +81,10 @@ impl Process {
         process
     }
 
-    fn begin(first: Ports, ports: Ports, shared: bool) -> Self {
+    fn begin(first: Ports, ports: Ports, shared: bool, lasting: bool) -> Self {
         let runtime = Runtime::new(first, options("test", shared));
         let service = Service { task: Some(serve(&runtime, false)), number: 1 };
-        Self { ports, shared, current: watch::Sender::new(runtime), service: Mutex::new(service) }
+        Self { ports, shared, lasting, current: watch::Sender::new(runtime), service: Mutex::new(service) }
     }
 
     /// As `kill -9` and a new start would: whatever the process has in flight is gone.
@@ -97,9 +99,11 @@ impl Process {
             task.abort();
             let _ = task.await;
         }
-        // Doorbells in memory die with their process.
-        let doorbell = Arc::new(memory::Doorbell::new(self.ports.clock.clone()));
-        let ports = Ports { doorbell, ..self.ports.clone() };
+        let mut ports = self.ports.clone();
+        if !self.lasting {
+            // Doorbells in memory die with their process.
+            ports.doorbell = Arc::new(memory::Doorbell::new(ports.clock.clone()));
+        }
         let runtime = Runtime::new(ports, options(&format!("test-{number}"), self.shared));
         self.service.lock().task = Some(serve(&runtime, !self.shared));
         self.current.send_replace(runtime);

@@ -33,6 +33,8 @@ pub struct Home {
     pub catalog: Arc<dyn Catalog>,
     /// Who wakes whom.
     pub doorbell: Arc<dyn Doorbell>,
+    /// Its processes share the store with others, with leases and due entries, and its doorbells outlive them.
+    pub shared: bool,
 }
 
 /// Makes the home of one test. Its clock is the one given, which jumps; what its ports wait for outside of this process
@@ -42,7 +44,8 @@ pub type Homes = dyn Fn(Arc<VirtualClock>) -> Result<Home, String> + Sync;
 /// A home in memory.
 pub fn in_memory(clock: Arc<VirtualClock>) -> Result<Home, String> {
     let store = Arc::new(Store::default());
-    Ok(Home { journal: store.clone(), catalog: store, doorbell: Arc::new(memory::Doorbell::new(clock)) })
+    let doorbell = Arc::new(memory::Doorbell::new(clock));
+    Ok(Home { journal: store.clone(), catalog: store, doorbell, shared: false })
 }
 
 /// A record that was appended.
