@@ -21,6 +21,8 @@ use crate::message;
 
 /// Entries of one request at most.
 const BATCH: usize = 10;
+/// Bytes of the bodies of one request at most; the service's limit is no lower, and has been as low.
+const BATCH_BYTES: usize = 256 << 10;
 /// Requests at once for one call.
 const AT_ONCE: usize = 4;
 /// Tries for the entries of a batch that SQS could not take. Whole requests are the client's to repeat.
@@ -92,8 +94,7 @@ impl Doorbell {
                 .message_group_id(message::group(&ring.scope.run));
             entries.push(entry.build().map_err(|problem| unfit(problem.to_string()))?);
         }
-        let chunks: Vec<Vec<Sent>> = entries.chunks(BATCH).map(<[Sent]>::to_vec).collect();
-        let sending = chunks.into_iter().map(|chunk| self.send_batch(url, chunk));
+        let sending = batches(entries).into_iter().map(|batch| self.send_batch(url, batch));
         let results: Vec<_> = stream::iter(sending).buffer_unordered(AT_ONCE).collect().await;
         results.into_iter().collect()
     }
@@ -142,7 +143,8 @@ impl Doorbell {
             if let Some(first) = answer.failed().first() {
                 let told = told("hiding messages of", url, first, answer.failed().len());
                 // It is over, or visible again: then it is somebody else's by now, and nothing is to be done about it.
-                if answer.failed().iter().all(BatchResultErrorEntry::sender_fault) {
+                if answer.failed().iter().all(|failed| failed.sender_fault() || error::is_gone(failed.code()))
+                {
                     tracing::info!("{told}; it may have come again already");
                 } else {
                     return Err(error::unavailable(told));
@@ -232,6 +234,24 @@ fn sooner(rings: Vec<Ring>) -> Vec<Ring> {
         }
     }
     kept
+}
+
+/// As many as one request holds in each.
+fn batches(entries: Vec<Sent>) -> Vec<Vec<Sent>> {
+    let mut batches: Vec<Vec<Sent>> = Vec::new();
+    let mut bytes = 0;
+    for entry in entries {
+        let more = entry.message_body().len();
+        let room = |batch: &&mut Vec<Sent>| batch.len() < BATCH && bytes + more <= BATCH_BYTES;
+        if let Some(batch) = batches.last_mut().filter(room) {
+            batch.push(entry);
+        } else {
+            batches.push(vec![entry]);
+            bytes = 0;
+        }
+        bytes += more;
+    }
+    batches
 }
 
 /// Whole seconds, rounded up.

@@ -57,3 +57,9 @@ fn is_lasting(code: &str) -> bool {
     ]
     .contains(&code)
 }
+
+/// Whether this code of an entry says that the message of a receipt is over, or visible again.
+pub(crate) fn is_gone(code: &str) -> bool {
+    let code = code.rsplit('.').next().unwrap_or(code).trim_end_matches("Exception");
+    ["InvalidParameterValue", "ReceiptHandleIsInvalid", "MessageNotInflight"].contains(&code)
+}
