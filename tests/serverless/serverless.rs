@@ -1,0 +1,16 @@
+//! The adapters of the serverless home are the same engine: with real requests to DynamoDB Local and to `LocalStack`'s SQS and
+//! S3, which the tests start themselves.
+//!
+//! - `corpus.rs`: the conformance corpus, the examples and the acceptance cases, under a virtual clock;
+//! - `doorbell.rs`: SQS as it is, by the port's suite and by what is its own;
+//! - `queue.rs` and `quiet.rs`: how a queue whose delays are real, and sweeps, keep to a virtual clock.
+
+// They are tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod corpus;
+mod doorbell;
+mod queue;
+mod quiet;
+mod servers;
+mod wire;
