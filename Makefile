@@ -62,8 +62,10 @@ integration:
 	# Stack frames and overflow checks differ in release: the evaluator's limits must hold in both.
 	CARGO_PROFILE_RELEASE_LTO=off $(CARGO) test --locked --quiet --release --package stepwell-expression --test hostile
 
-test-aws: ## what needs DynamoDB Local, which it starts (java and mvn must be there)
+test-aws: ## the DynamoDB adapter, and the deployed stack on LocalStack (python 3.13, java, mvn and a C compiler must be there)
 	$(CARGO) test --locked --quiet --package stepwell-dynamodb --test local
+	scripts/build-functions
+	ACCEPTANCE="$(ACCEPTANCE)" tests/aws/run
 
 test-localstack: ## the template's rules, and what the plugin changes in LocalStack (python 3.13, java and mvn must be there)
 	scripts/lint-template
