@@ -385,7 +385,7 @@ impl Runtime {
         let found = match head.scope.activity() {
             Activity::Fork | Activity::Subworkflow | Activity::Ending => match take_in(head, errand) {
                 Some(found) => Some(found),
-                None => self.hinted(head, errand.hints.clone()).await?,
+                None => self.hinted(head, &errand.hints).await?,
             },
             Activity::Signal => self.signals(head).await?,
             _ => None,
@@ -428,32 +428,28 @@ struct Visit<'a> {
 }
 
 /// What was handed in for this scope and still concerns it. It stays with the errand until it is stored: whoever finds that
-/// another writer was first has to say it again.
+/// another writer was first has to say it again, and what does not concern the head in memory may concern the journal's.
 fn take_in(head: &Head, errand: &mut Errand) -> Option<Stimulus> {
     errand.told.extend(errand.seat.iter().flat_map(Seat::collect));
-    let found = if errand.told.is_empty() { None } else { ended(head, errand.told.clone()) };
-    if found.is_none() {
-        errand.told.clear();
-    }
-    found
+    ended(head, &errand.told)
 }
 
 /// The ends that concern the fork or child run that the scope waits for.
-pub(crate) fn ended(head: &Head, told: Vec<Told>) -> Option<Stimulus> {
+fn ended(head: &Head, told: &[Told]) -> Option<Stimulus> {
     let (fork, ended) = if let Some(view) = head.scope.fork(&head.workflow) {
         let fork = view.seq();
-        let ours = told.into_iter().filter(|told| told.fork == Some(fork));
+        let ours = told.iter().filter(|told| told.fork == Some(fork));
         (fork, ours.map(child_ended).collect::<Vec<_>>())
     } else {
         let view = head.scope.subworkflow(&head.workflow)?;
-        let ours = told.into_iter().filter(|told| told.fork.is_none() && told.child.run == *view.run);
+        let ours = told.iter().filter(|told| told.fork.is_none() && told.child.run == *view.run);
         (view.seq, ours.map(child_ended).collect())
     };
     (!ended.is_empty()).then_some(Stimulus::ChildrenEnded { fork, ended })
 }
 
-fn child_ended(told: Told) -> ChildEnded {
-    ChildEnded { index: told.index, seq: told.seq, outcome: told.outcome }
+fn child_ended(told: &Told) -> ChildEnded {
+    ChildEnded { index: told.index, seq: told.seq, outcome: told.outcome.clone() }
 }
 
 /// What the parent of a scope that has ended must know.

@@ -336,7 +336,7 @@ impl Runtime {
     }
 
     /// The ends that a doorbell hinted at, as the children's journals say.
-    pub(crate) async fn hinted(&self, head: &Head, hints: Vec<Hint>) -> Result<Option<Stimulus>, Error> {
+    pub(crate) async fn hinted(&self, head: &Head, hints: &[Hint]) -> Result<Option<Stimulus>, Error> {
         if hints.is_empty() {
             return Ok(None);
         }
@@ -344,10 +344,10 @@ impl Runtime {
             let run = &head.key().run;
             let (fork, clocks) = (view.seq(), view.clocks());
             let children: Vec<_> = hints
-                .into_iter()
+                .iter()
                 .filter_map(|hint| match hint {
-                    Hint::ChildEnded(index) if view.is_live(index) => {
-                        Some((index, ScopeKey::new(run.clone(), view.path(index))))
+                    Hint::ChildEnded(index) if view.is_live(*index) => {
+                        Some((*index, ScopeKey::new(run.clone(), view.path(*index))))
                     }
                     _ => None,
                 })

@@ -17,6 +17,7 @@ use common::World;
 use engine::Event;
 use engine::RunId;
 use engine::ScopeKey;
+use engine::ScopePath;
 use expression::Value;
 use parking_lot::Mutex;
 use stepwell_runtime::Ports;
@@ -162,6 +163,33 @@ async fn doorbells_of_one_scope_are_one_visit() {
         answered.iter().map(|(group, _)| group.iter().map(|delivery| &*delivery.receipt).collect()).collect();
     assert_eq!(groups, [vec!["1", "3", "4"], vec!["2"]]);
     assert!(answered.iter().all(|(_, result)| result.is_ok()), "nobody's doorbell is answered by looking");
+}
+
+/// What a process remembers of a parent may be its fork before this one.
+#[tokio::test(start_paused = true)]
+async fn an_end_is_told_to_a_parent_that_has_gone_on_elsewhere() {
+    let world = World::new();
+    let (one, two) = (world.peer(), world.peer());
+    let branch = |name: &str| {
+        format!("{{name: {name}, states: [{{id: {name}, type: agent, agent: x, task: ok, end: true}}]}}")
+    };
+    let fork = |id: &str, branches: [&str; 2], then: &str| {
+        let branches = branches.map(branch).join(", ");
+        format!("  - {{id: {id}, type: parallel, branches: [{branches}], {then}}}\n")
+    };
+    let first = "  - {id: first, type: agent, agent: x, next: fan}\n";
+    let (fan, more) = (fork("fan", ["a", "b"], "next: more"), fork("more", ["c", "d"], "end: true"));
+    one.register(&format!("id: w\nstates:\n{first}{fan}{more}")).await;
+    let run = one.start("w").await;
+    let visits =
+        [(&one, "/"), (&one, "/fan#1/a"), (&two, "/fan#1/b"), (&one, "/more#1/c"), (&two, "/more#1/d")];
+    for (process, path) in visits {
+        let scope = ScopeKey::new(run.clone(), ScopePath::from_stored(path));
+        let receipt = "".into();
+        let bell = Delivery { scope, queue: Queue::Steps, hints: Vec::new(), redeliveries: 0, receipt };
+        handlers::step(&process.runtime, &bell, Some(Duration::from_mins(15))).await.unwrap();
+    }
+    assert_eq!(one.runtime.get(&run).await.unwrap().summary.status, RunStatus::Completed);
 }
 
 #[tokio::test(start_paused = true)]
