@@ -130,6 +130,12 @@ class Rights(unittest.TestCase):
             receives = [each["Resource"] for each in rights if "sqs:ReceiveMessage" in each["Action"]]
             self.assertEqual(receives, [arn(queue) for function, _, queue in mappings() if function == name], name)
 
+    def test_whoever_appends_may_tell_it_on_the_bus(self):
+        self.assertEqual(GLOBALS["Environment"]["Variables"]["STEPWELL_BUS"], {"Ref": "Bus"})
+        for role in of_type("AWS::IAM::Role"):
+            tells = [each["Resource"] for owner, each in self.statements() if owner == role and "events:PutEvents" in each["Action"]]
+            self.assertEqual(tells, [arn("Bus")], role)
+
     def assertOurs(self, resource):
         if "Fn::GetAtt" in resource:
             self.assertIn(resource["Fn::GetAtt"][0], RESOURCES)

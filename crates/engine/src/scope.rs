@@ -538,6 +538,11 @@ impl Scope {
         self.origin.as_ref()
     }
 
+    /// How often it was sent on again after it had failed, itself or with its parent.
+    pub fn redrives(&self) -> u32 {
+        self.control.redrives
+    }
+
     /// Its data.
     pub fn context(&self) -> &Value {
         &self.context

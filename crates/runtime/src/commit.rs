@@ -20,6 +20,7 @@ use crate::extras::Before;
 use crate::extras::extras;
 use crate::heads::Head;
 use crate::heads::Tended;
+use crate::notices::Untold;
 use crate::ports::AppendError;
 use crate::ports::Extra;
 use crate::ports::StoreError;
@@ -139,7 +140,8 @@ impl Runtime {
         Ok(decision)
     }
 
-    /// Appends what was decided. False when another writer was first: then the head is of no use any more.
+    /// Appends what was decided, and answers with what is to be told of it. `None` when another writer was first: then the head
+    /// is of no use any more.
     pub(crate) async fn commit(
         &self,
         head: &mut Head,
@@ -147,20 +149,26 @@ impl Runtime {
         events: Vec<Event>,
         doorless: bool,
         patient_until: Option<Timestamp>,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<Untold>, Error> {
         let forked = events
             .iter()
             .any(|event| matches!(event, Event::Forked { .. } | Event::SubworkflowRequested { .. }));
-        let extras = extras(head, before, &events, doorless, self.now())?;
+        let mut untold = self.to_tell(head, &before, &events);
+        let extras = extras(head, before, &events, doorless, self.core.notifier.is_some(), self.now())?;
+        let looked_after = extras.iter().find_map(|extra| match extra {
+            Extra::Due(at) if doorless => Some(*at),
+            _ => None,
+        });
         let key = head.key().clone();
         let record = head
             .scope
             .seal(events, self.core.ports.ids.append())
             .map_err(|error| Error::Unencodable { scope: key.clone(), reason: error.to_string() })?;
         if !self.append(&key, &record, extras, patient_until).await? {
-            return Ok(false);
+            return Ok(None);
         }
         head.appended(&record);
+        untold.entry = looked_after.and_then(|at| self.entry_of(head, at)).filter(|_| untold.is_urgent());
         if let Some(tended) = head.tended
             && !matches!(head.scope.activity(), Activity::Fork | Activity::Subworkflow | Activity::Ending)
         {
@@ -176,7 +184,7 @@ impl Runtime {
                 self.announce(head);
             }
         }
-        Ok(true)
+        Ok(Some(untold))
     }
 
     /// Appends a record, as sure as can be until `patient_until`. False when its number is taken by another.

@@ -25,6 +25,7 @@ use crate::extras::is_waiting;
 use crate::extras::own_status;
 use crate::extras::waits_for_children;
 use crate::heads::Head;
+use crate::notices::Untold;
 use crate::open::Opened;
 use crate::perform::Performed;
 use crate::ports::Hint;
@@ -144,6 +145,7 @@ impl Runtime {
             appended: false,
             lists_changed: false,
             rings: Vec::new(),
+            untold: Untold::default(),
         };
         let mut wish = errand.stimulus.take();
         loop {
@@ -241,11 +243,10 @@ impl Runtime {
                     .commit(&mut head, before, decision.events, errand.doorless, errand.patient_until)
                     .await;
                 if let (Next::Perform, Some(worker)) = (decision.next, &visit.worker) {
-                    worker.claimed(matches!(appended, Ok(true)));
+                    worker.claimed(matches!(appended, Ok(Some(_))));
                 }
-                if !appended? {
-                    return Ok(None);
-                }
+                let Some(untold) = appended? else { return Ok(None) };
+                visit.untold.take_in(untold);
                 visit.appended = true;
                 visit.conflicts = 0;
                 visit.setbacks = 0;
@@ -277,6 +278,11 @@ impl Runtime {
                     visit.performed = true;
                     // Its fork is behind it: what is handed in now is of no interest.
                     drop(errand.seat.take());
+                    // It may take long; and whatever had to be told at least once no longer stands.
+                    let untold = std::mem::take(&mut visit.untold);
+                    if !untold.is_empty() {
+                        Box::pin(self.tell(untold.notices)).await;
+                    }
                     let Some(worker) = &visit.worker else { return Ok(None) };
                     match self.perform(&mut head, worker, errand.turn).await? {
                         Performed::Answer(answer) => {
@@ -369,9 +375,17 @@ impl Runtime {
             self.snapshot(&mut head).await;
         }
         // Kept before anybody is rung, so that whoever comes finds it.
+        if visit.thorough && self.core.notifier.is_some() {
+            visit.untold.add_standing(&head);
+        }
+        let seq = head.scope.seq();
         self.core.heads.put(head);
         if !visit.rings.is_empty() {
             self.core.ports.doorbell.ring(std::mem::take(&mut visit.rings)).await?;
+        }
+        if !visit.untold.is_empty() {
+            // Boxed, as it is rare.
+            Box::pin(self.tell_all(visit.key, seq, std::mem::take(&mut visit.untold))).await?;
         }
         if let Some(run) = &lists {
             self.project_change(run, own).await?;
@@ -425,6 +439,8 @@ struct Visit<'a> {
     lists_changed: bool,
     /// Whom to ring at its end, whatever conflicts there were in between.
     rings: Vec<Ring>,
+    /// What to tell the world then.
+    untold: Untold,
 }
 
 /// What was handed in for this scope and still concerns it. It stays with the errand until it is stored: whoever finds that

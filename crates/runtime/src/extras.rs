@@ -29,10 +29,10 @@ pub(crate) const FORKED: Duration = Duration::from_mins(5);
 
 /// What a scope was before a decision, as far as its rows are concerned.
 pub(crate) struct Before {
-    activity: Activity,
-    status: RunStatus,
+    pub(crate) activity: Activity,
+    pub(crate) status: RunStatus,
     due: Option<Timestamp>,
-    approval: Option<Box<ApprovalRow>>,
+    pub(crate) approval: Option<Box<ApprovalRow>>,
     signal: Option<Arc<str>>,
 }
 
@@ -62,12 +62,14 @@ pub(crate) fn is_waiting(activity: Activity) -> bool {
     matches!(activity, Activity::Approval | Activity::Signal | Activity::Timer)
 }
 
-/// The extras of the record that `events` make. `doorless`: whoever appends it holds no doorbell of the scope.
+/// The extras of the record that `events` make. `doorless`: whoever appends it holds no doorbell of the scope. `tells`: there is
+/// somebody to be told how a run ended.
 pub(crate) fn extras(
     head: &Head,
     before: Before,
     events: &[Event],
     doorless: bool,
+    tells: bool,
     now: Timestamp,
 ) -> Result<Vec<Extra>, RuntimeError> {
     let scope = &head.scope;
@@ -86,9 +88,9 @@ pub(crate) fn extras(
     let awaits = activity == Activity::Signal
         && events.iter().any(|event| matches!(event, Event::SignalAwaited { .. }));
     let received = !parks(activity) && before.signal.is_some();
-    // Somebody must tell the parent that it is over; where nobody holds a doorbell, the sweeper sees to it.
+    // Somebody must tell the parent, or the world, that it is over; where nobody holds a doorbell, the sweeper sees to it.
     let has_parent = !scope.key().path.is_root() || scope.run().is_some_and(|run| run.parent.is_some());
-    let when = if over && !(doorless && has_parent) {
+    let when = if over && !(doorless && (has_parent || tells)) {
         None
     } else if doorless {
         Some(later(now, DOORLESS))
@@ -216,7 +218,8 @@ pub(crate) fn summary(scope: &Scope, workflow: &Workflow, status: RunStatus) -> 
     })
 }
 
-fn error(scope: &Scope) -> Option<Error> {
+/// What a run ended with, other than its output.
+pub(crate) fn error(scope: &Scope) -> Option<Error> {
     match scope.outcome()? {
         Outcome::Failed { error } | Outcome::TimedOut { error } => Some(error.clone()),
         Outcome::Cancelled { reason } => {
@@ -227,7 +230,8 @@ fn error(scope: &Scope) -> Option<Error> {
     }
 }
 
-fn approval_row(scope: &Scope, workflow: &Workflow) -> Option<Box<ApprovalRow>> {
+/// The question that a scope waits on.
+pub(crate) fn approval_row(scope: &Scope, workflow: &Workflow) -> Option<Box<ApprovalRow>> {
     let (request, votes, requested_at): (&ApprovalRequested, &[Vote], Timestamp) = scope.approval()?;
     let state = scope.position().and_then(|(state, ..)| workflow.state(state));
     Some(Box::new(ApprovalRow {

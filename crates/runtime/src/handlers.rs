@@ -18,8 +18,10 @@ use crate::drive::Turn;
 use crate::error::Error;
 use crate::error::StartError;
 use crate::error::VoteError;
+use crate::notices::of_summary;
 use crate::ports::Delivery;
 use crate::ports::Hint;
+use crate::ports::News;
 use crate::runtime::later;
 use crate::view::StartRequest;
 use crate::view::Started;
@@ -217,7 +219,13 @@ impl Runtime {
             summary.stuck = code.map(Into::into);
             summary.updated_at = self.now().max(summary.updated_at);
             match catalog.project(&summary).await {
-                Ok(true) => break,
+                Ok(true) => {
+                    if let Some(code) = &summary.stuck {
+                        let news = News::Stuck { code: code.clone() };
+                        Box::pin(self.tell(vec![of_summary(&summary, news)])).await;
+                    }
+                    break;
+                }
                 Ok(false) => {}
                 Err(error) => {
                     tracing::warn!(%run, %error, "a run could not be marked as stuck");

@@ -27,6 +27,7 @@ pub mod handlers;
 mod heads;
 mod inboxes;
 pub mod memory;
+mod notices;
 mod nursery;
 mod open;
 mod perform;

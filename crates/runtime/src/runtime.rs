@@ -19,6 +19,7 @@ use crate::ports::Clock;
 use crate::ports::Doorbell;
 use crate::ports::Ids;
 use crate::ports::Journal;
+use crate::ports::Notifier;
 use crate::schedule::Schedules;
 use crate::trouble::Trouble;
 use crate::watch::Watchers;
@@ -98,6 +99,7 @@ pub struct Runtime {
 /// What one process knows.
 pub(crate) struct Core {
     pub(crate) ports: Ports,
+    pub(crate) notifier: Option<Arc<dyn Notifier>>,
     pub(crate) options: Options,
     pub(crate) plans: Plans,
     pub(crate) heads: Heads,
@@ -114,6 +116,15 @@ pub(crate) struct Core {
 impl Runtime {
     /// A runtime over these ports.
     pub fn new(ports: Ports, options: Options) -> Self {
+        Self::made(ports, options, None)
+    }
+
+    /// The same, and what happens to runs is told there.
+    pub fn telling(ports: Ports, options: Options, notifier: Arc<dyn Notifier>) -> Self {
+        Self::made(ports, options, Some(notifier))
+    }
+
+    fn made(ports: Ports, options: Options, notifier: Option<Arc<dyn Notifier>>) -> Self {
         let core = Core {
             plans: Plans::new(options.exclusive),
             heads: Heads::new(options.cached_scopes, options.cached_bytes),
@@ -126,6 +137,7 @@ impl Runtime {
             schedules: Schedules::default(),
             draining: AtomicBool::new(false),
             ports,
+            notifier,
             options,
         };
         Self { core: Arc::new(core) }

@@ -110,13 +110,14 @@ impl Runtime {
         let key = ScopeKey::root(run.clone());
         // Watched before it exists, so that its end is not missed; given up if it is not this call's run.
         let watched = end.as_ref().map(|_| self.core.watchers.watch(&run));
-        match self.commit(&mut head, before, decision.events, true, None).await {
-            Ok(true) => {
+        let mut untold = match self.commit(&mut head, before, decision.events, true, None).await {
+            Ok(Some(untold)) => {
                 if let Some(end) = end {
                     *end = watched;
                 }
+                untold
             }
-            Ok(false) => {
+            Ok(None) => {
                 drop(watched);
                 self.core.watchers.sweep(&run);
                 return self.existing(&key, &started).await;
@@ -126,7 +127,7 @@ impl Runtime {
                 self.core.watchers.sweep(&run);
                 return Err(error.into());
             }
-        }
+        };
         let queue = match decision.next {
             Next::Ring | Next::Again { .. } | Next::Perform => Some(Queue::Steps),
             Next::Park | Next::Held { .. } => Some(Queue::Resume),
@@ -134,11 +135,15 @@ impl Runtime {
             Next::Done => None,
         };
         let told = crate::drive::tell(&head).is_some();
+        let seq = head.scope.seq();
         self.core.heads.put(head);
         let ring = match queue {
             Some(Queue::Steps) => Some(ring_steps(&key)),
             // What its first record implies (a fork's children are to be rung, above all) is for whoever answers.
-            Some(queue) => Some(Ring { queue, hint: Hint::Missed, ..ring_steps(&key) }),
+            Some(queue) => {
+                untold.leave_what_stands();
+                Some(Ring { queue, hint: Hint::Missed, ..ring_steps(&key) })
+            }
             None if told => Some(Ring { queue: Queue::Resume, ..ring_steps(&key) }),
             None => None,
         };
@@ -147,6 +152,10 @@ impl Runtime {
         {
             // The run exists; its due entry sees to the rest.
             tracing::warn!(%run, %error, "a run was created, but its doorbell did not ring");
+            untold.entry = None;
+        }
+        if let Err(error) = Box::pin(self.tell_all(&key, seq, untold)).await {
+            tracing::warn!(%run, %error, "a run was created, but what became of it at once may not be told");
         }
         Ok(Started { run, created: true })
     }

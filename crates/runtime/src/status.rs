@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::extras::own_status;
 use crate::extras::summary;
 use crate::heads::Head;
+use crate::notices::status_of_list;
 use crate::ports::RunStatus;
 use crate::view::Doing;
 use crate::view::PendingApproval;
@@ -199,9 +200,13 @@ impl Runtime {
             if status == summary.status || status.is_terminal() {
                 return Ok(survey.parent);
             }
-            summary.status = status;
+            let previous = std::mem::replace(&mut summary.status, status);
             summary.updated_at = self.now().max(summary.updated_at);
             if catalog.project(&summary).await? {
+                // All else that is told of a status stands in the root's journal.
+                if status == RunStatus::Paused && self.core.notifier.is_some() {
+                    Box::pin(self.tell(vec![status_of_list(&summary, previous)])).await;
+                }
                 return Ok(survey.parent);
             }
         }

@@ -69,6 +69,8 @@ enum Verdict {
     Ring { queue: Queue, after: Duration, vain: bool, due: Option<Timestamp> },
     /// Whoever waits for the inbox's signals must look.
     Inbox,
+    /// The world was to be told of it, and could not be.
+    Untold,
 }
 
 /// Looks at everything that is due, or will be within two minutes; then forgets what has been over for long enough. `remaining`
@@ -93,6 +95,8 @@ async fn look_at_what_is_due(
     let horizon = later(runtime.now(), AHEAD);
     let mut after: Option<DueRow> = None;
     let mut failed = None;
+    // Once the world cannot be told, it is left alone for this time.
+    let mut told = true;
     loop {
         if after.is_some() && stop.is_some_and(|stop| runtime.now() >= stop) {
             swept.cut = true;
@@ -105,7 +109,7 @@ async fn look_at_what_is_due(
         let mut moves = Vec::new();
         for row in rows {
             swept.looked_at += 1;
-            let verdict = match runtime.judge(&row).await {
+            let verdict = match runtime.judge(&row, &mut told).await {
                 Ok(verdict) => verdict,
                 Err(error) if error.is_lasting() => {
                     tracing::error!(scope = %row.scope, %error, "a scope cannot be loaded; its run is stuck");
@@ -224,7 +228,7 @@ impl Runtime {
         }
     }
 
-    async fn judge(&self, row: &DueRow) -> Result<Verdict, Error> {
+    async fn judge(&self, row: &DueRow, told: &mut bool) -> Result<Verdict, Error> {
         if row.scope.path == ScopePath::inbox() {
             return Ok(Verdict::Inbox);
         }
@@ -232,9 +236,17 @@ impl Runtime {
             .look(&row.scope, |head| {
                 let awaited = head.scope.awaited_signal().filter(|_| !head.scope.is_paused());
                 let awaited = awaited.map(|(name, received)| (name.clone(), received));
-                (verdict(head, row, self.now()), awaited, head.scope.due(), tell(head))
+                let late = self.late_notice(head, row);
+                ((verdict(head, row, self.now()), awaited, head.scope.due(), tell(head)), late)
             })
             .await?;
+        let (found, late) = found.unzip();
+        if let Some(late) = late.flatten() {
+            *told = *told && self.tell(vec![late]).await;
+            if !*told {
+                return Ok(Verdict::Untold);
+            }
+        }
         let ring = |due| Verdict::Ring { queue: Queue::Resume, after: Duration::ZERO, vain: true, due };
         match found {
             None => Ok(Verdict::Remove),
@@ -304,6 +316,7 @@ impl Runtime {
         let (to, visits) = match verdict {
             Verdict::Remove => (None, 0),
             Verdict::Move(to) => (Some(to), 0),
+            Verdict::Untold => (Some(later(self.now(), pause(row.visits))), row.visits.saturating_add(1)),
             Verdict::Inbox => {
                 self.ring_all_waiters(&row.scope.run).await?;
                 (None, 0)
@@ -314,8 +327,7 @@ impl Runtime {
                 if vain && visits >= self.core.options.visits {
                     self.mark(&row.scope.run, Some("NO_PROGRESS")).await;
                 }
-                let pause = AGAIN.saturating_mul(1 << row.visits.min(8)).min(AGAIN_AT_MOST);
-                let again = later(self.now(), after + pause);
+                let again = later(self.now(), after + pause(row.visits));
                 let again = due.filter(|due| *due > self.now()).map_or(again, |due| due.min(again));
                 (Some(again), if vain { visits } else { visits.min(8) })
             }
@@ -356,6 +368,11 @@ impl Runtime {
             })
             .collect())
     }
+}
+
+/// How long a scope that was looked at in vain so often is left alone.
+fn pause(visits: u32) -> Duration {
+    AGAIN.saturating_mul(1 << visits.min(8)).min(AGAIN_AT_MOST)
 }
 
 /// What the head says; `None`: it depends on whether a worker is alive.

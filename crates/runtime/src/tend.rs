@@ -218,9 +218,11 @@ impl Runtime {
             if !decision.events.is_empty() {
                 // Of an end its parent knows at once; should it die first, its own doorbell or due entry leads here again.
                 let doorless = head.scope.outcome().is_none();
-                if !self.commit(&mut head, before, decision.events, doorless, None).await? {
+                let Some(untold) = self.commit(&mut head, before, decision.events, doorless, None).await?
+                else {
                     continue;
-                }
+                };
+                Box::pin(self.tell_all(child, head.scope.seq(), untold)).await?;
                 *handed_down = true;
                 let current = head.scope.claim(&head.workflow).map(|claim| claim.seq);
                 self.core.claims.stop_others(child, current);
@@ -285,6 +287,9 @@ impl Runtime {
         };
         let begins = tended.is_some_and(|tended| tended.rung == 0) && !thorough;
         let end = self.child_run(&run, request, clocks, begins, &mut head.handed_down).await?;
+        if thorough && end.is_some() {
+            Box::pin(self.tell_again(&run)).await?;
+        }
         head.tended = Some(Tended { fork, version: clocks.version, rung: 1 });
         Ok(end.map(|(seq, outcome)| Stimulus::ChildrenEnded {
             fork,

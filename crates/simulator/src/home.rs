@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use crate::observation::What;
 use crate::plan;
 use crate::plan::Blow;
 use crate::plan::Hit;
@@ -126,6 +127,7 @@ impl Home {
     fn lose_doorbells(&self) {
         if let Bell::Queue(queues) = &self.bell {
             queues.lose_all();
+            self.world.observe(None, What::DoorbellLost);
         }
     }
 
@@ -239,7 +241,7 @@ impl Home {
             let (home, queues) = (self.clone(), queues.clone());
             tasks.spawn(async move {
                 let work = home.answer(&sandbox.process, &queues, queue, deliveries, limit);
-                home.within(&sandbox.process, limit, work).await;
+                Box::pin(home.within(&sandbox.process, limit, work)).await;
             });
             while tasks.try_join_next().is_some() {}
         }

@@ -16,6 +16,7 @@ mod joins;
 mod journals;
 mod ledger;
 mod line;
+mod notices;
 mod pauses;
 mod promises;
 mod rest;
@@ -100,6 +101,10 @@ pub const INVARIANTS: &[(&str, &str)] = &[
     (
         "rest-is-named",
         "when nothing moves any more, every run has ended or waits for something that its lists name",
+    ),
+    (
+        "the-world-is-told",
+        "the bus is told how each run ended and what is asked, under one id, and nothing that did not happen",
     ),
     ("as-the-reference-says", "what a run came to is what the language says, given the same answers"),
 ];
@@ -209,6 +214,11 @@ impl Checker {
                 steps::renewed(&mut self.ledger, observation, scope, lease);
                 Ok(())
             }
+            What::Notified(notice) => notices::told(&mut self.ledger, notice),
+            What::DoorbellLost => {
+                self.ledger.lost = true;
+                Ok(())
+            }
             What::Summary(summary) => promises::summary(&mut self.ledger, summary),
             What::Told { run, asked, answer, .. } => match answer {
                 Ok(()) => promises::told(&mut self.ledger, run.as_ref(), asked),
@@ -253,6 +263,7 @@ impl Checker {
             steps::note(ledger, &moment);
             decisions::note(ledger, &moment);
             promises::note(ledger, &moment);
+            notices::note(ledger, &moment);
             line.apply(event, record.seq, record.at);
         }
         line.seen(observed.at);
@@ -278,6 +289,7 @@ impl Checker {
         decisions::finish(&self.ledger, runtime).await?;
         timeline::finish(&self.ledger, runtime).await?;
         controls::finish(&self.ledger)?;
+        notices::finish(&self.ledger, runtime).await?;
         rest::finish(&self.ledger, runtime).await
     }
 
@@ -313,6 +325,9 @@ impl Ledger {
             contexts: BTreeMap::new(),
             dead: std::collections::BTreeSet::new(),
             started: BTreeMap::new(),
+            ends: std::collections::BTreeSet::new(),
+            notices: BTreeMap::new(),
+            lost: false,
             calm_since: None,
             clocks: clocks::Clocks::default(),
         }

@@ -12,6 +12,7 @@ use runtime::ports::CallError;
 use runtime::ports::DueRow;
 use runtime::ports::Extra;
 use runtime::ports::Lease;
+use runtime::ports::Notice;
 use runtime::ports::RunSummary;
 
 /// A process of the history; a restarted one has a new number.
@@ -100,6 +101,10 @@ pub enum What {
         /// Its new time; `None`: removed.
         to: Option<Timestamp>,
     },
+    /// The world was told what happened to a run.
+    Notified(Box<Notice>),
+    /// A doorbell was lost for good, or all of them.
+    DoorbellLost,
     /// A client was told something; what it asked is said in words.
     Told {
         /// The run it was about, if any.

@@ -4,6 +4,7 @@ mod agents;
 mod catalog;
 mod doorbell;
 mod journal;
+mod notifier;
 
 use std::future::Future;
 use std::sync::Arc;

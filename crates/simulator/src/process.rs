@@ -154,21 +154,22 @@ impl Process {
             catalog: port.clone(),
             doorbell: Arc::new(bells),
             agents: port.clone(),
-            clock: port,
+            clock: port.clone(),
             ids: Arc::new(memory::SeededIds::new(mix(world.rng("ids", id.0).u64(..), id.0))),
         };
         let worker = format!("p{}", id.0);
         let options = if machine.is_some() { Options::exclusive(worker) } else { Options::shared(worker) };
         let inline_limit = Duration::from_millis(limits.inline);
-        let runtime = Runtime::new(
-            ports,
-            Options {
-                cached_scopes: limits.scopes,
-                snapshot_bytes: limits.snapshots,
-                inline_limit,
-                ..options
-            },
-        );
+        let options = Options {
+            cached_scopes: limits.scopes,
+            snapshot_bytes: limits.snapshots,
+            inline_limit,
+            ..options
+        };
+        let runtime = match bell {
+            Bell::Memory => Runtime::new(ports, options),
+            Bell::Queue(_) => Runtime::telling(ports, options, port),
+        };
         world.observe(Some(&life), What::ProcessStarted(id));
         Self { life, runtime }
     }

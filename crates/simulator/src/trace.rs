@@ -136,6 +136,8 @@ fn what(what: &What) -> String {
             Some(to) => format!("{} due {} moves to {}", row.scope, time(row.at), time(*to)),
             None => format!("{} due {} is removed", row.scope, time(row.at)),
         },
+        What::Notified(notice) => format!("the world is told {}: {:?}", notice.id, notice.news),
+        What::DoorbellLost => "a doorbell is lost".to_owned(),
         What::Told { run, asked, answer, lost } => {
             let run = run.as_ref().map(ToString::to_string).unwrap_or_default();
             let tries = if *lost == 0 { String::new() } else { format!(", asked {} times", lost + 1) };

@@ -129,6 +129,7 @@ pub(crate) enum Nature {
     Bell,
     Receive,
     Perform,
+    Notify,
     /// Within the process.
     Local,
 }
@@ -279,7 +280,7 @@ impl World {
         let key = mix(name, nth);
         let mut rng = Rng::with_seed(mix(self.seed ^ key, 0));
         let mut turn = Turn::default();
-        if self.jitter && nature != Nature::Bell {
+        if self.jitter && !matches!(nature, Nature::Bell | Nature::Notify) {
             turn.before = Pause::draw(&mut rng);
             turn.after = Pause::draw(&mut rng);
         }
@@ -327,7 +328,8 @@ impl World {
         let mut state = self.state.lock();
         let state = &mut *state;
         // A worker that is alive says so again and again.
-        state.observations += u64::from(!matches!(observation.what, What::Renewed { .. }));
+        let tells_nothing = matches!(observation.what, What::Renewed { .. } | What::DoorbellLost);
+        state.observations += u64::from(!tells_nothing);
         if matches!(observation.what, What::Appended { .. }) {
             state.last_record = Instant::now();
         }
@@ -516,13 +518,13 @@ impl World {
 }
 
 fn draw(rates: &Rates, nature: Nature, rng: &mut Rng) -> Option<Mischief> {
-    let writes = matches!(nature, Nature::Write | Nature::Ring);
+    let writes = matches!(nature, Nature::Write | Nature::Ring | Nature::Notify);
     let stores = matches!(nature, Nature::Read | Nature::List | Nature::Write | Nature::Ring);
     let when = |rate: u32, possible: bool| if possible { rate } else { 0 };
     let bell = nature == Nature::Bell;
     let kinds = [
         when(rates.die, !bell),
-        when(rates.unavailable, stores),
+        when(rates.unavailable, stores || nature == Nature::Notify),
         when(rates.unknown, writes),
         when(rates.stall, !bell && nature != Nature::Receive),
         when(rates.stale, nature == Nature::List),

@@ -1,4 +1,5 @@
-//! Events of a bus that start runs: of each workflow that listens for one like it, once for each event.
+//! Events of a bus that start runs: of each workflow that listens for one like it, once for each event. None of those by which
+//! we tell what happens to runs: a workflow that starts at the end of its own runs would never end.
 
 use std::sync::Arc;
 
@@ -27,6 +28,13 @@ pub(crate) async fn deliver(
 ) -> Result<usize, lambda_runtime::Error> {
     let id = payload.get("id").and_then(serde_json::Value::as_str);
     let id: Arc<str> = id.ok_or("an event without an `id` cannot be known again")?.into();
+    if payload.get("source").and_then(serde_json::Value::as_str) == Some(eventbridge::event::SOURCE) {
+        tracing::warn!(
+            event = &*id,
+            "an event of Stepwell itself starts no run; is there a rule that sends it here?"
+        );
+        return Ok(0);
+    }
     let event = Value::from(payload);
     let (mut started, mut failed) = (0, None);
     for workflow in listeners(runtime, &event).await? {

@@ -15,6 +15,8 @@ pub struct Configuration {
     pub steps: String,
     /// `STEPWELL_RESUME_QUEUE_URL`.
     pub resume: String,
+    /// `STEPWELL_BUS`: the event bus that is told what happens to runs; nobody is, if it is not set.
+    pub bus: Option<String>,
     /// `STEPWELL_LOG`: what is logged; `info` unless said.
     pub log: LevelFilter,
     /// How long one attempt may take: what an invocation of `step` has, less what is kept for storing and ringing.
@@ -53,6 +55,7 @@ impl Configuration {
             bucket: needed("STEPWELL_BUCKET", "the bucket")?,
             steps: needed("STEPWELL_STEPS_QUEUE_URL", "the queue that wakes step, by its URL")?,
             resume: needed("STEPWELL_RESUME_QUEUE_URL", "the queue that wakes resume, by its URL")?,
+            bus: variable("STEPWELL_BUS").filter(|bus| !bus.is_empty()),
             log,
             longest_step: LONGEST_STEP,
         })
@@ -69,6 +72,7 @@ mod tests {
             "STEPWELL_BUCKET" => "b",
             "STEPWELL_STEPS_QUEUE_URL" => "http://q/1",
             "STEPWELL_RESUME_QUEUE_URL" => "http://q/2",
+            "STEPWELL_BUS" => "runs",
             "STEPWELL_LOG" => "DEBUG",
             _ => return None,
         };
@@ -79,6 +83,7 @@ mod tests {
     fn what_is_wrong_is_named() {
         let read = Configuration::read(variables).unwrap();
         assert_eq!((&*read.table, &*read.resume, read.log), ("t", "http://q/2", LevelFilter::DEBUG));
+        assert_eq!(read.bus.as_deref(), Some("runs"));
         for missing in
             ["STEPWELL_TABLE", "STEPWELL_BUCKET", "STEPWELL_STEPS_QUEUE_URL", "STEPWELL_RESUME_QUEUE_URL"]
         {

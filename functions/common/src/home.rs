@@ -1,4 +1,4 @@
-//! The serverless home: the runtime and the API over a table, a bucket and two queues.
+//! The serverless home: the runtime and the API over a table, a bucket, two queues and a bus.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use runtime::SystemIds;
 use runtime::ports::Catalog;
 use runtime::ports::Doorbell;
 use runtime::ports::Ids as _;
+use runtime::ports::Notifier;
 
 use crate::Configuration;
 
@@ -59,7 +60,11 @@ impl Home {
         );
         let queues = sqs::Queues { steps: configuration.steps.clone(), resume: configuration.resume.clone() };
         let doorbell = sqs::Doorbell::new(aws_sdk_sqs::Client::new(&shared), queues, seed);
-        Self::over(configuration, Arc::new(store), Arc::new(doorbell), ids)
+        let notifier = configuration.bus.as_ref().map(|bus| {
+            let client = aws_sdk_eventbridge::Client::new(&shared);
+            Arc::new(eventbridge::Notifier::new(client, bus, seed)) as Arc<dyn Notifier>
+        });
+        Self::over(configuration, Arc::new(store), Arc::new(doorbell), notifier, ids)
     }
 
     /// The home over these ports.
@@ -67,6 +72,7 @@ impl Home {
         configuration: &Configuration,
         store: Arc<S>,
         doorbell: Arc<dyn Doorbell>,
+        notifier: Option<Arc<dyn Notifier>>,
         ids: SystemIds,
     ) -> Result<Self, lambda_runtime::Error> {
         let catalog: Arc<dyn Catalog> = store.clone();
@@ -80,7 +86,10 @@ impl Home {
             clock: Arc::new(SystemClock),
             ids: Arc::new(ids),
         };
-        let runtime = Runtime::new(ports, options);
+        let runtime = match notifier {
+            Some(notifier) => Runtime::telling(ports, options, notifier),
+            None => Runtime::new(ports, options),
+        };
         let home = http_api::Home::serverless(configuration.longest_step.as_secs(), LONGEST_WAIT_SECONDS);
         let api = Api::new(runtime.clone()).with_home(home).with_secrets(Arc::new(Secrets(actions)));
         Ok(Self { runtime, api })

@@ -2,7 +2,7 @@
 //!
 //! - [`run`] is a function's `main`: it reads the environment, makes the clients once, and answers invocations until the
 //!   environment is shut down;
-//! - [`Configuration`] is that environment; [`Home`] the runtime and the API over table, bucket and queues;
+//! - [`Configuration`] is that environment; [`Home`] the runtime and the API over table, bucket, queues and bus;
 //! - messages of the two queues go to the handlers of [`runtime`], HTTP requests to [`http_api`], and what the bus tells to
 //!   whatever workflow listens.
 //!

@@ -173,12 +173,13 @@ mod tests {
             bucket: String::new(),
             steps: String::new(),
             resume: String::new(),
+            bus: None,
             log: LevelFilter::OFF,
             longest_step: Duration::from_mins(1),
         };
         let ids = SystemIds::new().unwrap();
         let store = Arc::new(memory::Store::new());
-        let home = Home::over(&configuration, store, acts.clone(), ids).unwrap();
+        let home = Home::over(&configuration, store, acts.clone(), None, ids).unwrap();
         let source = "id: w\nstates:\n  - {id: a, type: inject, data: {x: 1}, next: b}\n  - {id: b, type: operation, action: log, message: hi}\n";
         home.runtime.register(DefinitionKind::Workflow, source, None, false).await.unwrap();
         let request = runtime::StartRequest::new("w", expression::Value::object());

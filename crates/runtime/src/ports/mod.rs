@@ -6,6 +6,7 @@ mod clock;
 mod doorbell;
 mod error;
 mod journal;
+mod notifier;
 
 pub use agents::Agents;
 pub use agents::Call;
@@ -38,3 +39,8 @@ pub use journal::Journal;
 pub use journal::Lease;
 pub use journal::Loaded;
 pub use journal::WaiterRow;
+pub use notifier::News;
+pub use notifier::Notice;
+pub use notifier::Notifier;
+pub use notifier::Place;
+pub use notifier::Settled;

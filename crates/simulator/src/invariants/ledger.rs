@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use model::Workflow;
 use runtime::ports::ApprovalRow;
 use runtime::ports::CallError;
+use runtime::ports::News;
 use runtime::ports::RunStatus;
 
 use super::Options;
@@ -43,6 +44,12 @@ pub(super) struct Ledger {
     pub(super) dead: BTreeSet<ProcessId>,
     /// The runs that client keys started.
     pub(super) started: BTreeMap<(Arc<str>, Arc<str>), RunId>,
+    /// Every end of a run so far, by its status's name.
+    pub(super) ends: BTreeSet<(RunId, String)>,
+    /// What the world was told, by its id.
+    pub(super) notices: BTreeMap<Arc<str>, News>,
+    /// A doorbell was lost for good: whoever was to tell the world may never come.
+    pub(super) lost: bool,
     /// Since when nothing fails, if it was said.
     pub(super) calm_since: Option<Timestamp>,
     pub(super) clocks: Clocks,

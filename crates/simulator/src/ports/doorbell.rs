@@ -12,6 +12,7 @@ use runtime::ports::Ring;
 use runtime::ports::StoreError;
 
 use super::Port;
+use crate::observation::What;
 use crate::plan::Mischief;
 use crate::queue::Queues;
 use crate::world::About;
@@ -45,7 +46,10 @@ impl Bells {
             let life = Some(&*self.port.life);
             let turn = self.port.world.turn(life, "bell", About::Scope(&ring.scope), Nature::Bell);
             match turn.fault {
-                Some(Mischief::Lose) => continue,
+                Some(Mischief::Lose) => {
+                    self.port.world.observe(life, What::DoorbellLost);
+                    continue;
+                }
                 Some(Mischief::Double(millis)) => {
                     let after = ring.after + Duration::from_millis(millis);
                     fates.push(Ring { after, ..ring.clone() });
