@@ -35,6 +35,9 @@ use crate::runtime::later;
 use crate::runtime::until;
 use crate::status::Own;
 
+/// So many children of a fork tell their parent themselves, and the last of them goes on with it. Of more, each would fight with
+/// all others for the parent's next record: they leave word at its doorbell, where many ends make one record.
+const FEW: u32 = 8;
 /// Conflicts in one visit after which it is given up.
 const CONFLICTS: u32 = 30;
 
@@ -115,11 +118,16 @@ pub(crate) struct Visited {
 }
 
 impl Runtime {
-    /// Visits a scope; and, where that ends it, its parent, and so on upwards.
+    /// Visits a scope; and, where that ends it, its parent, and so on upwards, as long as that is not in everybody's way.
     pub(crate) async fn drive(&self, key: &ScopeKey, errand: Errand) -> Result<(), Error> {
         let (turn, mut thorough, patient_until) = (errand.turn, errand.thorough, errand.patient_until);
         let mut visited = self.visit(key, errand).await?;
         while let Some(told) = visited.told.take() {
+            if turn.is_some() && !self.core.options.exclusive && told.fork.is_some() && told.index >= FEW {
+                let hint = Hint::ChildEnded(told.index);
+                let ring = Ring { queue: Queue::Resume, scope: told.parent, after: Duration::ZERO, hint };
+                return Ok(self.core.ports.doorbell.ring(vec![ring]).await?);
+            }
             // A doorbell that comes again may have got as far as a parent's record when it was cut off; not where the child
             // ended only now.
             thorough &= !visited.appended;

@@ -141,6 +141,32 @@ async fn an_end_that_meets_a_conflict_is_told_again() {
     assert_eq!(one.runtime.get(&run).await.unwrap().summary.status, RunStatus::Completed);
 }
 
+/// Each of many children would fight with all others for the parent's next record.
+#[tokio::test(start_paused = true)]
+async fn of_many_children_the_ends_are_left_at_the_parents_doorbell() {
+    let world = World::new();
+    let process = world.peer();
+    let items: Vec<String> = (0..40).map(|item| item.to_string()).collect();
+    let items = items.join(", ");
+    process
+        .register(&format!(
+            "id: w\nstates:\n  - {{id: list, type: inject, data: {{items: [{items}]}}, next: each}}\n  - {{id: each, type: foreach, itemsPath: steps.list.items, maxConcurrency: 40, iterator: {{agent: x}}}}\n"
+        ))
+        .await;
+    let run = process.start("w").await;
+    for _ in 0..2 {
+        let rung = process.doorbell.receive(Queue::Resume, 1).await.unwrap().remove(0);
+        handlers::resume(&process.runtime, &rung, Some(Duration::from_mins(1))).await.unwrap();
+        process.doorbell.acknowledge(rung).await.unwrap();
+        while process.doorbell.waiting(Queue::Steps) > 0 {
+            invoke(&world, &process, 60).await;
+        }
+    }
+    assert_eq!(process.runtime.get(&run).await.unwrap().summary.status, RunStatus::Completed);
+    assert_eq!(world.agents.calls().len(), 40);
+    assert!(world.records(&run, "/").await <= 12, "the first few have a record each, all others one");
+}
+
 #[tokio::test(start_paused = true)]
 async fn doorbells_of_one_scope_are_one_visit() {
     let world = World::new();
