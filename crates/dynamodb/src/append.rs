@@ -68,7 +68,7 @@ impl Store {
             Standing::Item(item) => item,
             Standing::Untold => self.standing(scope, record.seq).await?,
         };
-        Err(AppendError::Conflict(Box::new(self.record(standing).await?)))
+        Err(AppendError::Conflict(Box::new(self.record(scope, standing).await?)))
     }
 
     /// Fails if the record before `seq` does not exist.

@@ -73,11 +73,25 @@ impl Journal for Store {
         Ok(Loaded { snapshot: None, records: self.records(scope, items).await? })
     }
 
-    /// One consistent query per mebibyte, and one request for each body that stands elsewhere.
+    /// One consistent query per mebibyte, and one request for each body that stands elsewhere. From the start it passes the
+    /// snapshot, where a journal that is about to be forgotten says so.
     async fn read(&self, scope: &ScopeKey, after: u64, limit: usize) -> Result<Vec<Encoded>, StoreError> {
         let Some(first) = after.checked_add(1) else { return Ok(Vec::new()) };
-        let query = self.query(None, &keys::journal(scope), &records_from(first)).consistent_read(true);
-        let (items, _) = self.page(&query, limit, None).await?;
+        let mut range = records_from(first);
+        let mut limit = limit;
+        if after == 0 {
+            keys::SNAPSHOT.clone_into(&mut range.from);
+            limit = limit.saturating_add(1);
+        }
+        let query = self.query(None, &keys::journal(scope), &range).consistent_read(true);
+        let (mut items, _) = self.page(&query, limit, None).await?;
+        if items.first().is_some_and(|item| item.contains_key(CLOSED)) {
+            return Ok(Vec::new());
+        }
+        items.retain(|item| !is_snapshot(item));
+        if after == 0 {
+            items.truncate(limit.saturating_sub(1));
+        }
         self.records(scope, items).await
     }
 
@@ -207,25 +221,31 @@ impl Store {
     }
 
     async fn records(&self, scope: &ScopeKey, items: Vec<Item>) -> Result<Vec<Encoded>, StoreError> {
-        let records: Vec<Encoded> =
-            stream::iter(items).map(|item| self.record(item)).buffered(FETCHES).try_collect().await?;
+        let records = stream::iter(items).map(|item| self.record(scope, item));
+        let records: Vec<Encoded> = records.buffered(FETCHES).try_collect().await?;
         if let Some(last) = records.last() {
             self.saw(scope, last.seq);
         }
         Ok(records)
     }
 
-    /// The record in an item.
-    pub(crate) async fn record(&self, item: Item) -> Result<Encoded, StoreError> {
+    /// The record in an item of this scope.
+    pub(crate) async fn record(&self, scope: &ScopeKey, item: Item) -> Result<Encoded, StoreError> {
         let sort = text_of(&item, SK)?;
-        let seq = sort.parse().map_err(|_| damaged(format!("`{sort}` is no record's number")))?;
-        let body: Arc<[u8]> = self.body(&item, "b").await?.into();
+        let seq: u64 =
+            sort.parse().map_err(|_| damaged(format!("`{sort}` of {scope} is no record's number")))?;
+        let body = self.body(&item, "b").await.map_err(|error| {
+            let message = format!("record {seq} of {scope} cannot be read: {}", error.message);
+            StoreError { message, ..error }
+        })?;
         let hash = engine::hash(&body);
         if digest(&hash) != bytes_of(&item, "h")? {
-            return Err(damaged(format!("the bytes of record {seq} are not those that were written")));
+            return Err(damaged(format!(
+                "the bytes of record {seq} of {scope} are not those that were written"
+            )));
         }
         let (at, append_id) = (time_of(&item, "t")?, text_of(&item, "a")?.into());
-        Ok(Encoded { seq, at, append_id, body, hash })
+        Ok(Encoded { seq, at, append_id, body: body.into(), hash })
     }
 }
 

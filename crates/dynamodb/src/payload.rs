@@ -91,11 +91,9 @@ impl Payloads {
                         format!("the bucket has no {name}, which an item names: restore it from a backup"),
                     ));
                 };
-                let body = inflate(&deflated, length)?;
-                if body.len() == length {
-                    Ok(body)
-                } else {
-                    Err(damaged(format!("{name} is not what was written")))
+                match inflate(&deflated, length) {
+                    Ok(body) if body.len() == length => Ok(body),
+                    _ => Err(damaged(format!("the object {name} of the bucket is not what was written"))),
                 }
             }
             _ => Err(damaged("a body is neither text, bytes nor the name of a large value")),

@@ -50,7 +50,12 @@ impl Runtime {
             last = Some(end.clone());
             any = true;
             for path in paths {
-                self.records(&ScopeKey::new(run.clone(), path), after.as_ref(), limit, &mut nearest).await?;
+                let scope = ScopeKey::new(run.clone(), path);
+                let some = self.records(&scope, after.as_ref(), limit, &mut nearest).await?;
+                // A run without its root is one that is being forgotten.
+                if !some && after.is_none() && scope.path.is_root() {
+                    return Err(Error::RunNotFound { run: run.clone() });
+                }
             }
         }
         if !any {
@@ -77,24 +82,26 @@ impl Runtime {
         Ok(Page { items, next: next.as_ref().map(cursor) })
     }
 
-    /// Adds what this scope has after `after` to the nearest `limit` records.
+    /// Adds what this scope has after `after` to the nearest `limit` records. False if it has none.
     async fn records(
         &self,
         scope: &ScopeKey,
         after: Option<&Place>,
         limit: usize,
         nearest: &mut BinaryHeap<Found>,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let journal = &self.core.ports.journal;
         let mut seq = match after {
             Some((at, ..)) => self.before(scope, *at).await?,
             None => 0,
         };
+        let mut some = false;
         loop {
             let page = journal.read(scope, seq, RECORDS.min(limit)).await?;
             if page.is_empty() {
-                return Ok(());
+                return Ok(some);
             }
+            some = true;
             for record in page {
                 seq = record.seq;
                 let place = (record.at, scope.path.clone(), record.seq);
@@ -103,7 +110,7 @@ impl Runtime {
                 }
                 let full = nearest.len() >= limit;
                 if full && nearest.peek().is_some_and(|farthest| farthest.place < place) {
-                    return Ok(());
+                    return Ok(some);
                 }
                 nearest.push(Found { place, record });
                 if full {

@@ -4,24 +4,31 @@
 //! snapshot, which every load sees first, says that it counts as empty. Without it a journal that has lost its last records
 //! would be a scope that lives, and one that has lost its first could not be read.
 //!
-//! 1. The root is closed: from now on nobody finds the run to do anything for it.
+//! 1. The root is closed, if the run is still over: from now on nobody finds the run to do anything for it. The summary says so
+//!    too, by which the next part knows.
 //! 2. What stands beside the journals goes: due entries, waiters, leases, approvals.
 //! 3. The other scopes go one after the other, parents first: each is closed, emptied, and its first record, by which it is
 //!    found, goes last, together with the mark.
 //! 4. Large values go, then the root's records but for the first.
 //! 5. The root's first record, its mark and the summary go in one transaction: only then can the run's id be used anew.
+//!
+//! Two may do this at once, one of them late: a mark is written only beside what it closes, so that none is left behind.
 
 use std::collections::HashMap;
 
+use aws_sdk_dynamodb::types::ConditionCheck;
 use aws_sdk_dynamodb::types::Delete;
 use aws_sdk_dynamodb::types::DeleteRequest;
+use aws_sdk_dynamodb::types::Put;
 use aws_sdk_dynamodb::types::TransactWriteItem;
+use aws_sdk_dynamodb::types::Update;
 use aws_sdk_dynamodb::types::WriteRequest;
 use engine::RunId;
 use engine::ScopeKey;
 use engine::ScopePath;
 use jiff::Timestamp;
 use runtime::ports::Journal as _;
+use runtime::ports::RunStatus;
 use runtime::ports::RunSummary;
 use runtime::ports::StoreError;
 
@@ -31,6 +38,7 @@ use crate::error::unavailable;
 use crate::item;
 use crate::item::Item;
 use crate::item::number;
+use crate::item::text;
 use crate::keys;
 use crate::listing::Range;
 use crate::request::Again;
@@ -49,7 +57,7 @@ const LOOKED_AT: usize = 100;
 /// How often a request is sent for what the one before left undone.
 const TRIES: u32 = 20;
 
-/// The attribute of a snapshot's item that closes its journal.
+/// The attribute of a snapshot's item that closes its journal, and of the summary of a run whose root is closed.
 pub(crate) const CLOSED: &str = "x";
 
 impl Store {
@@ -70,7 +78,7 @@ impl Store {
                     ended.push(summary.run);
                 }
             }
-            let Some(last) = found.last() else { break };
+            let Some(last) = found.last().filter(|_| found.len() == LOOKED_AT) else { break };
             behind = Some(place(last, BY_STATUS.2).to_owned());
         }
         ended.truncate(limit);
@@ -78,11 +86,28 @@ impl Store {
     }
 
     pub(super) async fn forget_part(&self, run: &RunId) -> Result<bool, StoreError> {
-        if self.run_summary(run).await?.is_none_or(|summary| !summary.status.is_terminal()) {
-            return Ok(false);
-        }
+        let Some(summary) = self.get(keys::run(run), keys::META, true).await? else { return Ok(false) };
         let root = ScopeKey::root(run.clone());
-        self.close(&root).await?;
+        if !summary.contains_key(CLOSED) {
+            let status = place(&summary, "s");
+            let is = |over: &RunStatus| over.is_terminal() && over.to_string() == status;
+            if !super::runs::STATUSES.iter().any(is) {
+                return Ok(false);
+            }
+            // It may have been redriven meanwhile.
+            let as_read = Update::builder()
+                .table_name(self.table())
+                .set_key(Some(super::runs::key(run)))
+                .update_expression(format!("SET {CLOSED} = :one"))
+                .condition_expression("s = :s")
+                .expression_attribute_values(":one", number(1))
+                .expression_attribute_values(":s", text(status))
+                .build();
+            let as_read = as_read.map_err(|error| unbuilt(&error))?;
+            if !self.close(&root, TransactWriteItem::builder().update(as_read).build()).await? {
+                return Ok(false);
+            }
+        }
         let mut beside = self.keys_of(keys::run(run), PART + 1).await?;
         beside.retain(|key| place(key, SK) != keys::META);
         if !beside.is_empty() {
@@ -91,10 +116,20 @@ impl Store {
         let scopes = self.scopes(run, None, 2).await?;
         if let Some(path) = scopes.into_iter().find(|path| *path != ScopePath::root()) {
             let scope = ScopeKey::new(run.clone(), path);
-            self.close(&scope).await?;
+            let [first, mark] = ends(&scope);
+            let there = ConditionCheck::builder()
+                .table_name(self.table())
+                .set_key(Some(first.clone()))
+                .condition_expression(format!("attribute_exists({SK})"))
+                .build();
+            let there = there.map_err(|error| unbuilt(&error))?;
+            if !self.close(&scope, TransactWriteItem::builder().condition_check(there).build()).await? {
+                // The list of scopes is behind: it has gone.
+                return Ok(true);
+            }
             let rest = self.body_of(&scope).await?;
             if rest.is_empty() {
-                self.delete_at_once(ends(&scope).to_vec()).await?;
+                self.delete_at_once([first, mark].map(|key| (key, None))).await?;
             } else {
                 self.delete(rest).await?;
             }
@@ -108,22 +143,37 @@ impl Store {
             return self.delete(rest).await.map(|()| true);
         }
         let [first, mark] = ends(&root);
-        self.delete_at_once(vec![first, mark, super::runs::key(run)]).await?;
+        // Of another run by now, if its id was used anew.
+        let ours = Some(format!("attribute_exists({CLOSED})"));
+        self.delete_at_once([(first, None), (mark, None), (super::runs::key(run), ours)]).await?;
         Ok(false)
     }
 
-    /// From now on the journal counts as empty to whoever loads it.
-    async fn close(&self, scope: &ScopeKey) -> Result<(), StoreError> {
-        let request = self
-            .client()
-            .put_item()
+    /// From now on the journal counts as empty to whoever loads it: unless the condition of `with` is not met, then false.
+    async fn close(&self, scope: &ScopeKey, with: TransactWriteItem) -> Result<bool, StoreError> {
+        let mark = Put::builder()
             .table_name(self.table())
             .set_item(Some(item::key(keys::journal(scope), keys::SNAPSHOT)))
             .item(CLOSED, number(1))
             // No snapshot takes its place.
-            .item("n", number(u64::MAX));
-        self.requests().send(self.named("PutItem"), Again::Freely, || request.clone().send()).await?;
-        Ok(())
+            .item("n", number(u64::MAX))
+            .build();
+        let mark = TransactWriteItem::builder().put(mark.map_err(|error| unbuilt(&error))?).build();
+        self.transact(vec![with, mark]).await
+    }
+
+    /// One transaction; false if a condition is not met. Done twice, it does the same.
+    async fn transact(&self, items: Vec<TransactWriteItem>) -> Result<bool, StoreError> {
+        let request = self.client().transact_write_items().set_transact_items(Some(items));
+        let sent = self
+            .requests()
+            .send(self.named("TransactWriteItems"), Again::Freely, || request.clone().send())
+            .await;
+        match sent {
+            Ok(_) => Ok(true),
+            Err(failed) if failed.unmet => Ok(false),
+            Err(failed) => Err(failed.into()),
+        }
     }
 
     /// Some of what a journal has between its mark and its end, but for its first record.
@@ -175,17 +225,22 @@ impl Store {
         Ok(())
     }
 
-    async fn delete_at_once(&self, keys: Vec<Item>) -> Result<(), StoreError> {
-        let mut request = self.client().transact_write_items();
-        for key in keys {
-            let delete = Delete::builder().table_name(self.table()).set_key(Some(key)).build();
+    /// Deletes all of these, if all conditions are met; else they are gone already.
+    async fn delete_at_once(
+        &self,
+        items: impl IntoIterator<Item = (Item, Option<String>)>,
+    ) -> Result<(), StoreError> {
+        let mut deletes = Vec::new();
+        for (key, condition) in items {
+            let delete = Delete::builder()
+                .table_name(self.table())
+                .set_key(Some(key))
+                .set_condition_expression(condition)
+                .build();
             let delete = delete.map_err(|error| unbuilt(&error))?;
-            request = request.transact_items(TransactWriteItem::builder().delete(delete).build());
+            deletes.push(TransactWriteItem::builder().delete(delete).build());
         }
-        self.requests()
-            .send(self.named("TransactWriteItems"), Again::Freely, || request.clone().send())
-            .await?;
-        Ok(())
+        self.transact(deletes).await.map(drop)
     }
 }
 
