@@ -56,14 +56,15 @@ test: check integration test-aws histories corpus acceptance pages fuzz ## every
 	@echo "make test: all passed"
 
 integration:
-	$(CARGO) test --locked --quiet --workspace $(addprefix --exclude stepwell-,agreement dynamodb functions fuzz) --test '*'
+	$(CARGO) test --locked --quiet --workspace $(addprefix --exclude stepwell-,agreement dynamodb functions fuzz serverless) --test '*'
 	$(CARGO) test --locked --quiet --doc
 	$(CARGO) test --locked --quiet --package stepwell-agreement
 	# Stack frames and overflow checks differ in release: the evaluator's limits must hold in both.
 	CARGO_PROFILE_RELEASE_LTO=off $(CARGO) test --locked --quiet --release --package stepwell-expression --test hostile
 
-test-aws: ## the DynamoDB adapter, and the deployed stack on LocalStack (python 3.13, java, mvn and a C compiler must be there)
+test-aws: ## the adapters of the serverless home, and the deployed stack on LocalStack (python 3.13, java, mvn and a C compiler must be there)
 	$(CARGO) test --locked --quiet --package stepwell-dynamodb --test local
+	ACCEPTANCE="$(ACCEPTANCE)" $(CARGO) test --locked --quiet --package stepwell-serverless
 	scripts/build-functions
 	ACCEPTANCE="$(ACCEPTANCE)" tests/aws/run
 

@@ -37,7 +37,8 @@ fn home() -> Home {
     let network = servers::network();
     let wire = Wire::default();
     let blobs = Arc::new(MemoryBlobs::default());
-    let store = at_once(Some(network), servers::store(wire.http(), blobs));
+    let table = at_once(Some(network), servers::table());
+    let store = servers::store_in(&table, wire.http(), blobs);
     let free = QUEUES.lock().pop();
     let queues = free.unwrap_or_else(|| at_once(Some(network), servers::queues()));
     let store = AtOnce::over(Arc::new(store), network.clone());

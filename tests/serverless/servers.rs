@@ -105,19 +105,49 @@ pub(crate) fn queue_client() -> aws_sdk_sqs::Client {
     aws_sdk_sqs::Client::from_conf(config)
 }
 
+pub(crate) fn object_client() -> aws_sdk_s3::Client {
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version(aws_sdk_s3::config::BehaviorVersion::v2026_01_12())
+        .region(aws_sdk_s3::config::Region::new("us-east-1"))
+        .credentials_provider(credentials())
+        .endpoint_url(&SERVERS.others)
+        .force_path_style(true)
+        .http_client(http())
+        .build();
+    aws_sdk_s3::Client::from_conf(config)
+}
+
 /// A name that nothing else of this process has.
 pub(crate) fn unused(what: &str) -> String {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     format!("{what}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A store in a new table.
-pub(crate) async fn store(http: SharedHttpClient, blobs: Arc<dyn Blobs>) -> Store {
-    let (client, table) = (table_client(http), unused("table"));
-    table::create(&client, &table).await.unwrap();
+/// A new table.
+pub(crate) async fn table() -> String {
+    let name = unused("table");
+    table::create(&table_client(http()), &name).await.unwrap();
+    name
+}
+
+/// A process's store in a table.
+pub(crate) fn store_in(table: &str, http: SharedHttpClient, blobs: Arc<dyn Blobs>) -> Store {
     // A loaded machine answers late; no test is to fail by that.
-    let options = dynamodb::Options { attempt: Duration::from_secs(20), ..dynamodb::Options::new(1) };
-    Store::new(&client, table, blobs, &options)
+    let options = dynamodb::Options { attempt: Duration::from_mins(1), ..dynamodb::Options::new(1) };
+    Store::new(&table_client(http), table, blobs, &options)
+}
+
+/// Nothing is left in the table.
+pub(crate) async fn assert_empty(table: &str) {
+    let left = table_client(http()).scan().table_name(table).limit(5).send().await.unwrap();
+    assert!(left.items().is_empty(), "{:?}", left.items());
+}
+
+/// A new bucket.
+pub(crate) async fn bucket() -> String {
+    let name = unused("bucket");
+    object_client().create_bucket().bucket(&name).send().await.unwrap();
+    name
 }
 
 /// Two new queues.

@@ -1,8 +1,6 @@
-//! The way to a service: counts what changes something.
+//! The way to a service: counts what is sent, and lets a process die or sleep at any of its requests.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
 
 use aws_sdk_dynamodb::config::SharedHttpClient;
 use aws_sdk_dynamodb::config::http::HttpRequest;
@@ -12,13 +10,40 @@ use aws_smithy_runtime_api::client::http::HttpConnectorFuture;
 use aws_smithy_runtime_api::client::http::HttpConnectorSettings;
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::servers;
 
 /// One process's way to its services.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Wire {
-    written: Arc<AtomicU64>,
+pub(crate) struct Wire(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    state: Mutex<State>,
+    reached: Notify,
+    awake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    sent: usize,
+    written: u64,
+    fate: Option<(usize, Fate)>,
+}
+
+/// What befalls a process at a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It dies, and the request was not sent.
+    DiesBefore,
+    /// It dies when the request was done.
+    DiesAfter,
+    /// It sleeps before the request is sent, until it is woken.
+    Sleeps,
+    /// It sleeps too, and dies when the request was done.
+    SleepsAndDies,
 }
 
 impl Wire {
@@ -26,9 +51,30 @@ impl Wire {
         SharedHttpClient::new(self.clone())
     }
 
-    /// How many requests have changed something.
+    /// How many requests were sent.
+    pub(crate) fn sent(&self) -> usize {
+        self.0.state.lock().sent
+    }
+
+    /// How many of them have changed something.
     pub(crate) fn written(&self) -> u64 {
-        self.written.load(Ordering::Relaxed)
+        self.0.state.lock().written
+    }
+
+    /// What befalls the process at its request of this number, counted from the next, which is 0. One that dies has no answers
+    /// any more.
+    pub(crate) fn at(&self, request: usize, fate: Fate) {
+        let mut state = self.0.state.lock();
+        state.fate = Some((state.sent + request, fate));
+    }
+
+    /// It has befallen it.
+    pub(crate) async fn reached(&self) {
+        self.0.reached.notified().await;
+    }
+
+    pub(crate) fn wake(&self) {
+        self.0.awake.notify_one();
     }
 }
 
@@ -53,9 +99,35 @@ impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let target = request.headers().get("x-amz-target").unwrap_or_else(|| request.method());
         let operation = target.rsplit('.').next().unwrap_or_default();
-        if !["GET", "GetItem", "Query", "BatchGetItem"].contains(&operation) {
-            self.wire.written.fetch_add(1, Ordering::Relaxed);
-        }
-        self.connector.call(request)
+        let reads = ["GET", "GetItem", "Query", "BatchGetItem"].contains(&operation);
+        let fate = {
+            let mut state = self.wire.0.state.lock();
+            let number = state.sent;
+            state.sent += 1;
+            state.written += u64::from(!reads);
+            match state.fate {
+                Some((at, fate)) if at == number => Some(Some(fate)),
+                Some((at, fate)) if at < number && fate != Fate::Sleeps => Some(None),
+                _ => None,
+            }
+        };
+        let Some(fate) = fate else { return self.connector.call(request) };
+        let (connector, inner) = (self.connector.clone(), self.wire.0.clone());
+        HttpConnectorFuture::new(async move {
+            if matches!(fate, Some(Fate::Sleeps | Fate::SleepsAndDies)) {
+                inner.reached.notify_one();
+                inner.awake.notified().await;
+            }
+            if fate == Some(Fate::Sleeps) {
+                return connector.call(request).await;
+            }
+            if matches!(fate, Some(Fate::DiesAfter | Fate::SleepsAndDies)) {
+                connector.call(request).await?;
+            }
+            if fate.is_some() {
+                inner.reached.notify_one();
+            }
+            std::future::pending().await
+        })
     }
 }
