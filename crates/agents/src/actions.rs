@@ -42,12 +42,15 @@ pub struct Options {
     /// The folder that remembers running programs, for one engine at a time: it belongs beside what that engine locks.
     /// Without one, programs that outlive a killed engine are not ended.
     pub process_table: Option<PathBuf>,
+    /// There is nothing to run programs on.
+    pub no_programs: bool,
 }
 
 impl Options {
     /// With this process's environment, and paths that begin in `directory`.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { environment: std::env::vars_os().collect(), directory: directory.into(), process_table: None }
+        let environment = std::env::vars_os().collect();
+        Self { environment, directory: directory.into(), ..Self::default() }
     }
 
     /// The same with the folder that remembers running programs.
@@ -57,13 +60,21 @@ impl Options {
         self
     }
 
+    /// The same for a home that has nothing to run programs on: a `command` agent that a run calls all the same fails for good.
+    #[must_use]
+    pub fn without_programs(mut self) -> Self {
+        self.no_programs = true;
+        self
+    }
+
     /// Ready to perform; agents are looked up in `definitions`. Programs that outlived the engine before this one are ended
     /// first, so whoever calls this holds that engine's lock; it blocks while they end, a few seconds at most.
     pub fn build(self, definitions: Arc<dyn Definitions>) -> Result<Actions, ProcessTableError> {
         let processes = self.process_table.map(ProcessTable::open).transpose()?.map(Arc::new);
         let secrets = Secrets { environment: self.environment, directory: self.directory.clone() };
         let registry = Registry::new(definitions, self.directory);
-        Ok(Actions { registry, secrets, processes, http: http::Client::default() })
+        let no_programs = self.no_programs;
+        Ok(Actions { registry, secrets, processes, no_programs, http: http::Client::default() })
     }
 }
 
@@ -72,6 +83,7 @@ pub struct Actions {
     pub(crate) registry: Registry,
     pub(crate) secrets: Secrets,
     pub(crate) processes: Option<Arc<ProcessTable>>,
+    no_programs: bool,
     pub(crate) http: http::Client,
 }
 
@@ -135,6 +147,13 @@ impl Actions {
                     _ => call,
                 };
                 match kind {
+                    Kind::Command(_) if self.no_programs => {
+                        let message = format!(
+                            "agent `{name}` is a program, and this home has nothing to run programs on: put it behind HTTP \
+                             and make it an `http` agent (`agents/{name}.agent.yaml`)"
+                        );
+                        return Err(validation(Code::ActionNotAvailable, message));
+                    }
                     Kind::Static(stub) => stub::perform(name, stub, request, has_schema).await?,
                     Kind::Command(_) => {
                         let text = command::perform(self, &entry, request, &input, call, redactor).await?;

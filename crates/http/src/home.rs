@@ -92,7 +92,10 @@ impl Home {
                 agent.name, self.kind
             );
             let error = Error::new(StatusCode::FORBIDDEN, "AGENT_NOT_REMOTE", message);
-            return Err(error.hint(if self.agents.is_empty() {
+            return Err(error.hint(if kind == "command" && !self.agents.is_empty() {
+                "there is nothing to run programs on: put it behind HTTP and make it an `http` agent"
+                    .to_owned()
+            } else if self.agents.is_empty() {
                 "put its file into the project of the server: `stepwell serve --project DIR`".to_owned()
             } else {
                 format!("it takes {}", self.agents.join(", "))

@@ -450,6 +450,9 @@ async fn a_home_takes_over_its_api_what_it_can_hold() {
         let answer = server.send(line, yaml, body).await;
         assert_eq!((answer.status, answer.text("code")), (*status, *code), "{line}: {answer:?}");
     }
+    let program = server.send("PUT /api/v1/agents/bad", yaml, command).await;
+    assert!(program.text("message").contains("agent `bad` is of type command"), "{program:?}");
+    assert!(program.text("hint").contains("nothing to run programs on: put it behind HTTP"), "{program:?}");
     let refused = server.post("/workflows", long).await;
     assert_eq!((refused.status, refused.text("code")), (422, "STEP_TOO_LONG"), "{refused:?}");
     let post = "POST /api/v1/agents?file=agents/fixed.agent.yaml";

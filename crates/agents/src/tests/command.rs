@@ -24,6 +24,27 @@ fn shell(script: &str) -> Command {
     command(&["sh", "-c", script])
 }
 
+#[tokio::test]
+async fn where_nothing_can_run_it_a_program_fails_for_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ran");
+    let options = crate::Options { directory: folder.path().to_owned(), ..crate::Options::default() };
+    let actions = options.without_programs().build(Arc::new(Nothing)).unwrap();
+    actions.registry.insert(agent(Kind::Command(shell(&format!("touch {}", file.display())))), folder.path());
+    let failed = actions.perform(call("{}")).await.unwrap_err();
+    let error = &failed.error;
+    assert_eq!(
+        (&*error.kind, error.code.as_deref()),
+        ("validation", Some("ACTION_NOT_AVAILABLE")),
+        "{error:?}"
+    );
+    assert!(
+        error.message.contains("`worker` is a program") && error.message.contains("`http` agent"),
+        "{error:?}"
+    );
+    assert!(!file.exists());
+}
+
 async fn run(command: Command, request: &str) -> Result<Value, CallError> {
     perform(agent(Kind::Command(command)), request).await
 }
