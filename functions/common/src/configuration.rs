@@ -17,6 +17,8 @@ pub struct Configuration {
     pub resume: String,
     /// `STEPWELL_BUS`: the event bus that is told what happens to runs; nobody is, if it is not set.
     pub bus: Option<String>,
+    /// `STEPWELL_RETENTION_DAYS`: how long a run is kept after its end; for ever, if it is not set.
+    pub retention: Option<Duration>,
     /// `STEPWELL_LOG`: what is logged; `info` unless said.
     pub log: LevelFilter,
     /// How long one attempt may take: what an invocation of `step` has, less what is kept for storing and ringing.
@@ -50,12 +52,23 @@ impl Configuration {
                 what: format!("is `{level}`, and not one of off, error, warn, info, debug, trace"),
             })?,
         };
+        let retention = match variable("STEPWELL_RETENTION_DAYS").filter(|days| !days.is_empty()) {
+            None => None,
+            Some(days) => match days.parse::<u32>() {
+                Ok(count) if count > 0 => Some(Duration::from_hours(u64::from(count) * 24)),
+                _ => {
+                    let what = format!("is `{days}`, and not a number of days from 1 on");
+                    return Err(Misconfigured { variable: "STEPWELL_RETENTION_DAYS", what });
+                }
+            },
+        };
         Ok(Self {
             table: needed("STEPWELL_TABLE", "the table")?,
             bucket: needed("STEPWELL_BUCKET", "the bucket")?,
             steps: needed("STEPWELL_STEPS_QUEUE_URL", "the queue that wakes step, by its URL")?,
             resume: needed("STEPWELL_RESUME_QUEUE_URL", "the queue that wakes resume, by its URL")?,
             bus: variable("STEPWELL_BUS").filter(|bus| !bus.is_empty()),
+            retention,
             log,
             longest_step: LONGEST_STEP,
         })
@@ -73,6 +86,7 @@ mod tests {
             "STEPWELL_STEPS_QUEUE_URL" => "http://q/1",
             "STEPWELL_RESUME_QUEUE_URL" => "http://q/2",
             "STEPWELL_BUS" => "runs",
+            "STEPWELL_RETENTION_DAYS" => "90",
             "STEPWELL_LOG" => "DEBUG",
             _ => return None,
         };
@@ -83,7 +97,10 @@ mod tests {
     fn what_is_wrong_is_named() {
         let read = Configuration::read(variables).unwrap();
         assert_eq!((&*read.table, &*read.resume, read.log), ("t", "http://q/2", LevelFilter::DEBUG));
-        assert_eq!(read.bus.as_deref(), Some("runs"));
+        assert_eq!(
+            (read.bus.as_deref(), read.retention),
+            (Some("runs"), Some(Duration::from_hours(90 * 24)))
+        );
         for missing in
             ["STEPWELL_TABLE", "STEPWELL_BUCKET", "STEPWELL_STEPS_QUEUE_URL", "STEPWELL_RESUME_QUEUE_URL"]
         {
@@ -91,6 +108,12 @@ mod tests {
                 let without = |name: &str| if name == missing { value.clone() } else { variables(name) };
                 assert_eq!(Configuration::read(without).unwrap_err().variable, missing);
             }
+        }
+        for days in ["0", "-1", "1.5", "a while"] {
+            let odd = |name: &str| {
+                if name == "STEPWELL_RETENTION_DAYS" { Some(days.to_owned()) } else { variables(name) }
+            };
+            assert_eq!(Configuration::read(odd).unwrap_err().variable, "STEPWELL_RETENTION_DAYS");
         }
         let loud =
             |name: &str| if name == "STEPWELL_LOG" { Some("loud".to_owned()) } else { variables(name) };

@@ -103,7 +103,9 @@ async fn invoke(home: &Home, function: Function, event: LambdaEvent<Value>) -> R
             Ok(serde_json::to_value(messages::resume(runtime, event, invocation).await)?)
         }
         Function::Sweep => sweep::sweep(runtime, invocation.remaining).await.map(|()| Value::Null),
-        Function::Start if bus::is_event(&payload) => Ok(bus::deliver(runtime, payload).await?.into()),
+        Function::Start if bus::is_event(&payload) => {
+            Ok(bus::deliver(runtime, &home.listeners, payload).await?.into())
+        }
         Function::Start | Function::Approval | Function::Api => {
             let request: LambdaRequest = serde_json::from_value(payload)?;
             let answer = |request: lambda_http::Request| async move {

@@ -19,6 +19,7 @@ use runtime::ports::Ids as _;
 use runtime::ports::Notifier;
 
 use crate::Configuration;
+use crate::bus::Listeners;
 
 /// What a process of the serverless home has, made once. Cheap to clone.
 #[derive(Clone)]
@@ -27,6 +28,8 @@ pub struct Home {
     pub runtime: Runtime,
     /// The REST API over it.
     pub api: Api,
+    /// What was read of who listens for events.
+    pub(crate) listeners: Arc<Listeners>,
 }
 
 /// After so many visits in vain a run is marked as stuck: before its doorbell goes to the dead letter queue, which it does
@@ -76,8 +79,14 @@ impl Home {
         ids: SystemIds,
     ) -> Result<Self, lambda_runtime::Error> {
         let catalog: Arc<dyn Catalog> = store.clone();
-        let actions = Arc::new(agents::Options::new("/tmp").build(Arc::new(catalog.clone()))?);
-        let options = Options { visits: VISITS, step_timeout: STEP_TIMEOUT, ..Options::shared(ids.worker()) };
+        let actions =
+            Arc::new(agents::Options::new("/tmp").without_programs().build(Arc::new(catalog.clone()))?);
+        let options = Options {
+            visits: VISITS,
+            step_timeout: STEP_TIMEOUT,
+            retention: configuration.retention,
+            ..Options::shared(ids.worker())
+        };
         let ports = Ports {
             journal: store,
             catalog,
@@ -92,7 +101,7 @@ impl Home {
         };
         let home = http_api::Home::serverless(configuration.longest_step.as_secs(), LONGEST_WAIT_SECONDS);
         let api = Api::new(runtime.clone()).with_home(home).with_secrets(Arc::new(Secrets(actions)));
-        Ok(Self { runtime, api })
+        Ok(Self { runtime, api, listeners: Arc::default() })
     }
 }
 
@@ -103,5 +112,25 @@ struct Secrets(Arc<agents::Actions>);
 impl http_api::Secrets for Secrets {
     async fn secret(&self, reference: &SecretRef) -> Result<String, String> {
         self.0.secret(reference).await.map_err(|error| error.error.message.to_string())
+    }
+}
+
+#[cfg(test)]
+impl Home {
+    /// The same over stores and queues in memory, for tests of what comes in.
+    pub(crate) fn in_memory(retention: Option<Duration>) -> Self {
+        let configuration = Configuration {
+            table: String::new(),
+            bucket: String::new(),
+            steps: String::new(),
+            resume: String::new(),
+            bus: None,
+            retention,
+            log: tracing::level_filters::LevelFilter::OFF,
+            longest_step: Duration::from_mins(1),
+        };
+        let store = Arc::new(runtime::memory::Store::new());
+        let doorbell = Arc::new(runtime::memory::Doorbell::new(Arc::new(SystemClock)));
+        Self::over(&configuration, store, doorbell, None, SystemIds::new().unwrap()).unwrap()
     }
 }

@@ -174,6 +174,7 @@ mod tests {
             steps: String::new(),
             resume: String::new(),
             bus: None,
+            retention: None,
             log: LevelFilter::OFF,
             longest_step: Duration::from_mins(1),
         };

@@ -18,6 +18,7 @@ pub(crate) async fn sweep(runtime: &Runtime, remaining: Duration) -> Result<(), 
         looked_at = swept.looked_at,
         rung = swept.rung,
         removed = swept.removed,
+        forgotten = swept.forgotten,
         started = ticked.started,
         "swept"
     );
@@ -25,4 +26,33 @@ pub(crate) async fn sweep(runtime: &Runtime, remaining: Duration) -> Result<(), 
         return Err(format!("{} runs that are scheduled could not be started yet", ticked.failed).into());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use runtime::ports::DefinitionKind;
+    use runtime::ports::Delivery;
+    use runtime::ports::Queue;
+
+    use super::*;
+    use crate::Home;
+
+    #[tokio::test]
+    async fn a_run_is_kept_as_long_as_the_environment_says() {
+        for (retention, kept) in
+            [(None, true), (Some(Duration::from_hours(24)), true), (Some(Duration::ZERO), false)]
+        {
+            let runtime = Home::in_memory(retention).runtime;
+            let source = "id: w\nstates:\n  - {id: a, type: operation, action: log, message: hi}\n";
+            runtime.register(DefinitionKind::Workflow, source, None, false).await.unwrap();
+            let request = runtime::StartRequest::new("w", expression::Value::object());
+            let run = runtime.start(request).await.unwrap().run;
+            let delivery: Delivery =
+                runtime.ports().doorbell.receive(Queue::Steps, 1).await.unwrap().remove(0);
+            handlers::step(&runtime, &delivery, None).await.unwrap();
+            assert!(runtime.get(&run).await.unwrap().summary.status.is_terminal());
+            sweep(&runtime, Duration::from_mins(1)).await.unwrap();
+            assert_eq!(runtime.get(&run).await.is_ok(), kept, "{retention:?}");
+        }
+    }
 }
