@@ -294,6 +294,27 @@ class Functions(unittest.TestCase):
             for path, methods in api["paths"].items() for method, operation in methods.items()
         }
 
+    def test_the_functions_know_the_limits_of_this_template(self):
+        def seconds(file, name):
+            source = (ROOT / "functions/common/src" / file).read_text()
+            unit, count = re.search(rf"const {name}: Duration = Duration::from_(secs|mins)\((\d+)\);", source).groups()
+            return int(count) * {"secs": 1, "mins": 60}[unit]
+
+        source = (ROOT / "functions/common/src/home.rs").read_text()
+        # What an invocation keeps for storing and ringing (the runtime's RESERVE) is not a step's.
+        longest = seconds("configuration.rs", "LONGEST_STEP")
+        self.assertEqual(longest, timeout("StepFunction") - 10)
+        self.assertIn("const RESERVE: Duration = Duration::from_secs(10);", (ROOT / "crates/runtime/src/handlers.rs").read_text())
+        self.assertLessEqual(seconds("home.rs", "STEP_TIMEOUT"), longest)
+        # A run is marked as stuck before its message is put aside.
+        visits = int(re.search(r"const VISITS: u32 = (\d+);", source)[1])
+        for _, _, queue in mappings():
+            self.assertLess(visits, QUEUES[queue]["RedrivePolicy"]["maxReceiveCount"], queue)
+        wait = int(re.search(r"const LONGEST_WAIT_SECONDS: u64 = (\d+);", source)[1])
+        for name in FUNCTIONS:
+            if events(name, "Api"):
+                self.assertLess(wait, timeout(name), name)
+
     def test_no_function_behind_the_api_outlasts_it(self):
         for name in FUNCTIONS:
             if events(name, "Api"):
