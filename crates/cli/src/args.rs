@@ -197,6 +197,9 @@ pub(crate) struct Deploy {
     /// Register changed definitions under a new version instead of refusing them
     #[arg(long)]
     pub(crate) new_version: bool,
+    /// Disable what was deployed from files that this project does not have; those of another project too
+    #[arg(long)]
+    pub(crate) prune: bool,
     /// Only say what would change; 1 when something would
     #[arg(long)]
     pub(crate) check: bool,

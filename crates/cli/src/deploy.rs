@@ -23,7 +23,7 @@ use crate::sync::Project;
 
 pub(crate) fn run(args: &Deploy, global: &Global, output: Output) -> Result<Exit, Failure> {
     let project = Project::at(&args.dir)?;
-    let options = Options { new_version: args.new_version, check: args.check };
+    let options = Options { new_version: args.new_version, prune: args.prune, check: args.check };
     let report = client::runtime()?.block_on(async {
         let server = match Server::named(global).await? {
             Some(server) => server,

@@ -50,7 +50,7 @@ async fn serve(args: &Serve, global: &Global, output: Output) -> Result<Exit, Fa
     };
     let mut home = Home::open(&database, &folder)?;
     if let Some(project) = &project {
-        let options = Options { new_version: args.new_version, check: false };
+        let options = Options { new_version: args.new_version, prune: true, check: false };
         let report = project.sync(&Catalog::Here(&home.runtime), options).await?;
         announce(&report, output);
     }
@@ -122,7 +122,10 @@ impl http_api::Project for Served {
     }
 
     async fn sync(&self, new_version: bool, check: bool) -> Result<Value, ApiError> {
-        let report = self.project.sync(&Catalog::Here(&self.runtime), Options { new_version, check }).await;
+        let report = self
+            .project
+            .sync(&Catalog::Here(&self.runtime), Options { new_version, prune: true, check })
+            .await;
         let report = report.map_err(|failure| ApiError::internal(&failure.code, failure.message))?;
         serde_json::to_value(report)
             .map(Value::from)

@@ -33,7 +33,7 @@ use crate::project::FileKind;
 
 pub(crate) fn run(args: &Sync, global: &Global, output: Output) -> Result<Exit, Failure> {
     let project = Project::at(&args.dir)?;
-    let options = Options { new_version: args.new_version, check: args.check };
+    let options = Options { new_version: args.new_version, prune: true, check: args.check };
     let database = global.db.clone().unwrap_or_else(|| args.dir.join(home::DEFAULT_DATABASE));
     let report = client::runtime()?.block_on(async {
         let server = match Server::named(global).await? {
@@ -121,6 +121,8 @@ fn show(report: &Value, output: Output) -> Result<(), Failure> {
 pub(crate) struct Options {
     /// Changed content under the same version becomes a new version.
     pub(crate) new_version: bool,
+    /// What came from files that the project does not have takes no new runs.
+    pub(crate) prune: bool,
     /// Nothing is changed; what would be is said.
     pub(crate) check: bool,
 }
@@ -180,7 +182,7 @@ impl Project {
         Ok(Self { folder: root, workflows, agents })
     }
 
-    /// Registers what is new, disables what is gone.
+    /// Registers what is new; disables what is gone, if asked to.
     pub(crate) async fn sync(&self, catalog: &Catalog<'_>, options: Options) -> Result<Report, Failure> {
         let mut items = Vec::new();
         let agents = self.agents.as_deref().map(Agents::load).transpose()?.unwrap_or_default();
@@ -217,7 +219,8 @@ impl Project {
         }
         // A file that cannot be read may be any of those that seem gone.
         let broken = items.iter().any(|item: &Item| item.change == "invalid");
-        for kind in [DefinitionKind::Agent, DefinitionKind::Workflow].into_iter().filter(|_| !broken) {
+        let kinds = [DefinitionKind::Agent, DefinitionKind::Workflow];
+        for kind in kinds.into_iter().filter(|_| options.prune && !broken) {
             Self::disable(catalog, kind, &found, options, &mut items).await?;
         }
         Ok(Report { items })

@@ -497,18 +497,23 @@ fn a_stack_behind_a_gateway_is_deployed_to_and_asked() {
     let at = |args: &[&str]| project.run(&[args, &["--endpoint", &endpoint]].concat());
 
     let check = at(&["deploy", "--check"]);
+    assert_eq!((check.code, check.out.as_str()), (1, "created    workflow away 1.0\n"), "{check:?}");
+    // What another project has deployed is left alone, unless it is asked for.
+    let pruned = at(&["deploy", "--check", "--prune"]);
     assert_eq!(
-        (check.code, check.out.as_str()),
+        (pruned.code, pruned.out.as_str()),
         (1, "created    workflow away 1.0\ndisabled   workflow gate 1.0\n"),
-        "{check:?}"
+        "{pruned:?}"
     );
     let created = at(&["deploy"]);
+    assert_eq!((created.code, created.out.as_str()), (0, "created    workflow away 1.0\n"), "{created:?}");
+    let created = at(&["deploy", "--prune"]);
     assert_eq!(
         (created.code, created.out.as_str()),
-        (0, "created    workflow away 1.0\ndisabled   workflow gate 1.0\n"),
+        (0, "unchanged  workflow away 1.0\ndisabled   workflow gate 1.0\n"),
         "{created:?}"
     );
-    assert_eq!(at(&["deploy", "--check"]).code, 0, "what is deployed does not change");
+    assert_eq!(at(&["deploy", "--check", "--prune"]).code, 0, "what is deployed does not change");
     project
         .write("workflows/gate.workflow.yaml", &GATE.replace("id: gate", "id: away").replace("* 2", "* 3"));
     let refused = at(&["deploy"]);
