@@ -1,4 +1,4 @@
-"""Long waits, many runs, many items, large values, on the deployed stack."""
+"""Many runs, many items, large values, on the deployed stack."""
 
 import random
 import time
@@ -32,43 +32,6 @@ class Test(unittest.TestCase):
         performed = agents.performed()
         self.assertEqual({key: times for key, times in performed.items() if times != 1}, {}, "performed more than once")
         self.assertEqual(len(performed), count)
-
-
-class Waits(Test):
-    """Waits longer than a queue can hold a message."""
-
-    def test_nothing_is_in_the_queues_while_runs_wait_for_days(self):
-        workflow = the.register_workflow("""
-id: load-patient
-states:
-  - {id: before, type: agent, agent: worker, next: cool_down}
-  - {id: cool_down, type: wait, duration: "{{ workflow.input.time }}", next: after}
-  - {id: after, type: agent, agent: worker, end: true}
-""")
-        others = the.delayed()
-        short, long = (the.start(workflow, {"time": time}) for time in ("20m", "3d"))
-        for run in (short, long):
-            the.until_status(run, "WAITING_TIMER")
-        the.until_quiet(others)
-        begun = [len(the.records(run)) for run in (short, long)]
-        due = {run: [item for item in the.items(run) if item["sk"]["S"].startswith("D#")] for run in (short, long)}
-        self.assertEqual([len(entries) for entries in due.values()], [1, 1], "each is found by its entry in the due index")
-
-        the.advance(minutes=15)
-        the.sweep()
-        the.until_quiet(others)
-        self.assertEqual([the.status_of(run) for run in (short, long)], ["WAITING_TIMER"] * 2)
-        self.assertEqual([len(the.records(run)) for run in (short, long)], begun, "nobody did anything")
-
-        the.advance(minutes=6)
-        the.sweep()
-        the.wait(short, status="COMPLETED")
-        the.until_quiet(others)
-        self.assertEqual(the.status_of(long), "WAITING_TIMER")
-        the.advance(days=3)
-        the.sweep()
-        the.wait(long, status="COMPLETED")
-        self.assertOnce(4)
 
 
 class Many(Test):

@@ -247,6 +247,41 @@ states:
         the.wait(runs[0]["runId"], status="COMPLETED")
         self.assertEqual(len(agents.calls()), 1)
 
+    def test_what_happens_to_a_run_is_told_on_the_bus(self):
+        sqs, events = the.client("sqs"), the.client("events")
+        name = f"people-told-{self.mark}"
+        queue = sqs.create_queue(QueueName=name)["QueueUrl"]
+        self.addCleanup(sqs.delete_queue, QueueUrl=queue)
+        arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        bus = {"EventBusName": the.outputs["BusName"]}
+        events.put_rule(Name=name, EventPattern='{"source": ["stepwell"]}', **bus)
+        events.put_targets(Rule=name, Targets=[{"Id": "queue", "Arn": arn}], **bus)
+        self.addCleanup(events.delete_rule, Name=name, **bus)
+        self.addCleanup(events.remove_targets, Rule=name, Ids=["queue"], **bus)
+        asks = the.register_workflow("""
+id: people-told
+states: [{id: gate, type: human_approval, message: "a secret {{ workflow.input.word }}", end: true}]
+""")
+        run = the.start(asks, {"word": "xyzzy"})
+        the.approve(run, "user:alice@example.com")
+        the.wait(run, status="COMPLETED")
+        told = {}
+
+        def all_told():
+            for message in sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=1).get("Messages", []):
+                event = json.loads(message["Body"])
+                if event["detail"]["runId"] == run:
+                    # At least once: the id says what is the same.
+                    told[event["detail"]["id"]] = event
+                self.assertNotIn("xyzzy", message["Body"], "a value of a run")
+                sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+            return any(event["detail"].get("status") == "COMPLETED" for event in told.values())
+
+        the.until(all_told, 30, lambda: f"only this was told: {told}")
+        kinds = {event["detail-type"] for event in told.values()}
+        self.assertEqual(kinds, {"Workflow Run Status Change", "Workflow Approval Requested", "Workflow Approval Settled"})
+        self.assertEqual([event["detail"]["settled"] for event in told.values() if "settled" in event["detail"]], ["APPROVED"])
+
 
 def next_hour():
     """The next full hour that is not about to begin."""
