@@ -229,12 +229,16 @@ async fn get_run(
     Segments(run): Segments<RunId>,
     Parameters(query): Parameters<documents::Wait>,
 ) -> Answer {
-    let ended = match query.wait.as_deref().map(|text| shared.wait_time(text)).transpose()? {
-        Some(wait) => shared.wait(&run, wait).await?.is_some(),
-        None => true,
+    let wait = query.wait.as_deref().map(|text| shared.wait_time(text)).transpose()?;
+    let ended = match wait {
+        Some(wait) => shared.wait(&run, wait).await.map(|end| end.is_some()),
+        None => Ok(true),
     };
-    let view = shared.runtime.get(&run).await?;
-    Ok(json(if ended { StatusCode::OK } else { StatusCode::ACCEPTED }, &documents::Run::from(&view)))
+    let view = match shared.runtime.get(&run).await {
+        Err(error) if error.needs_repair() => return shared.unreadable(&run, error).await,
+        view => view?,
+    };
+    Ok(json(if ended? { StatusCode::OK } else { StatusCode::ACCEPTED }, &documents::Run::from(&view)))
 }
 
 async fn list_runs(State(shared): Shape, Parameters(query): Parameters<documents::ListRuns>) -> Answer {
@@ -370,6 +374,18 @@ impl Shared {
         tokio::select! {
             ended = self.runtime.wait(run, time) => Ok(ended?),
             () = told(&mut stopping) => Ok(None),
+        }
+    }
+
+    /// What lists know of a run that cannot be read until somebody has repaired it, and why. Of one that is over that would not
+    /// be the truth: what it gave is missing.
+    async fn unreadable(&self, run: &RunId, error: runtime::Error) -> Answer {
+        match self.runtime.ports().catalog.run(run).await {
+            Ok(Some(mut summary)) if !summary.status.is_terminal() => {
+                summary.stuck = Some(error.code().into());
+                Ok(json(StatusCode::OK, &documents::Summary::from(&summary)))
+            }
+            _ => Err(error.into()),
         }
     }
 

@@ -10,6 +10,7 @@ use expression::Value;
 
 use crate::ports::RunStatus;
 use crate::ports::StoreError;
+use crate::ports::StoreErrorKind;
 
 /// A run, or a scope of it, could not be worked on.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +97,13 @@ impl Error {
             self,
             Self::Journal(_) | Self::Missing { .. } | Self::Definition { .. } | Self::Unencodable { .. }
         )
+    }
+
+    /// Whether somebody has to repair something first: the scope cannot be loaded, or the store says that it is damaged or
+    /// refuses.
+    pub fn needs_repair(&self) -> bool {
+        let refused = matches!(self, Self::Store(error) if error.kind == StoreErrorKind::Permanent);
+        refused || self.is_lasting()
     }
 }
 

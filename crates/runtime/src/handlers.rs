@@ -192,8 +192,8 @@ async fn answer(
         }
         Err(error) => {
             let visits = runtime.core.trouble.failed(scope).max(delivery.redeliveries);
-            if error.is_lasting() || visits >= runtime.options().visits {
-                let code = if error.is_lasting() { error.code() } else { "NO_PROGRESS" };
+            if error.needs_repair() || visits >= runtime.options().visits {
+                let code = if error.needs_repair() { error.code() } else { "NO_PROGRESS" };
                 runtime.mark(&scope.run, Some(code)).await;
             }
             tracing::warn!(%scope, visits, %error, "a doorbell could not be answered");

@@ -111,7 +111,7 @@ async fn look_at_what_is_due(
             swept.looked_at += 1;
             let verdict = match runtime.judge(&row, &mut told).await {
                 Ok(verdict) => verdict,
-                Err(error) if error.is_lasting() => {
+                Err(error) if error.needs_repair() => {
                     tracing::error!(scope = %row.scope, %error, "a scope cannot be loaded; its run is stuck");
                     runtime.mark(&row.scope.run, Some(error.code())).await;
                     Verdict::Move(later(runtime.now(), AGAIN_AT_MOST))

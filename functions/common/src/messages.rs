@@ -57,7 +57,7 @@ fn open(queue: Queue, event: SqsEvent) -> (Vec<Letter>, SqsBatchResponse) {
         match read(queue, &message) {
             Ok(delivery) => letters.push(Letter { id, delivery }),
             Err(error) => {
-                tracing::error!(message = id, %error, "a message cannot be read");
+                tracing::error!(id, %error, "a message cannot be read");
                 response.add_failure(id);
             }
         }
@@ -90,10 +90,10 @@ async fn answer(
         for delivery in deliveries {
             let of = |letter: &&Letter| letter.delivery.receipt == delivery.receipt;
             let id = letters.iter().find(of).map(|letter| letter.id.clone()).unwrap_or_default();
-            tracing::warn!(scope = %delivery.scope, message = id, error = %unanswered, "a message comes again");
+            tracing::warn!(scope = %delivery.scope, id, error = %unanswered, "a message comes again");
             // Lambda leaves the visibility of a message that failed as it is.
             if let Err(error) = doorbell.retry(delivery, unanswered.retry_after).await {
-                tracing::warn!(message = id, %error, "a message comes again later than it might");
+                tracing::warn!(id, %error, "a message comes again later than it might");
             }
             response.add_failure(id);
         }
