@@ -379,6 +379,8 @@ class Call:
     """By time.monotonic()."""
     number: int
     """The how manyth of this agent, from 1."""
+    peer: tuple
+    """The caller's end of the connection: (host, port)."""
 
     @property
     def run(self):
@@ -444,12 +446,12 @@ class Agents:
         """How often each idempotency key was performed."""
         return collections.Counter(call.key for call in self.calls(agent, run))
 
-    def _take(self, name, key, body):
+    def _take(self, name, key, body, peer):
         """Records a call and says what is answered."""
         request = json.loads(body) if body else {}
         with self._lock:
             self._counts[name] += 1
-            call = Call(name, request if isinstance(request, dict) else {"body": request}, key, time.monotonic(), self._counts[name])
+            call = Call(name, request if isinstance(request, dict) else {"body": request}, key, time.monotonic(), self._counts[name], peer)
             self._calls.append(call)
             answer = self._answers.get(name, {})
         if isinstance(answer, list):
@@ -482,7 +484,7 @@ def _handler(agents):
         def do_POST(self):
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             name = urllib.parse.unquote(self.path.strip("/"))
-            reply = agents._take(name, self.headers.get("Idempotency-Key"), body)
+            reply = agents._take(name, self.headers.get("Idempotency-Key"), body, self.client_address)
             if reply.delay:
                 time.sleep(reply.delay)
             if reply.drop:

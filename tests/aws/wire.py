@@ -4,7 +4,7 @@ fail as networks and services do.
     with Wire("http://127.0.0.1:8000") as wire:      # functions get wire.endpoint
         with wire.watched() as seen:
             ...
-        Tally(seen).items_written
+        sum(len(request.writes) for request in seen)
         with wire.failing(lambda request: LOSE if request.writes_records else None):
             ...
 
@@ -12,7 +12,6 @@ It knows requests in JSON with X-Amz-Target, as DynamoDB and SQS speak, and deci
 """
 
 import base64
-import collections
 import contextlib
 import dataclasses
 import http.client
@@ -65,6 +64,8 @@ class Request:
     status: int | None = None
     """None while it is under way, and when nobody answered."""
     answer: dict | None = None
+    units: object = None
+    """What a meter says that it cost, if there is one."""
 
     @property
     def writes(self):
@@ -100,12 +101,6 @@ class Request:
         return self.body.get("QueueUrl", "").rpartition("/")[2]
 
     @property
-    def capacity(self):
-        """The units that the service says it used, if it says so: a table's and those of its indexes."""
-        told = (self.answer or {}).get("ConsumedCapacity") or []
-        return sum(each.get("CapacityUnits", 0) for each in (told if isinstance(told, list) else [told]))
-
-    @property
     def succeeded(self):
         """Whether it was done, told or not."""
         return self.status is not None and self.status < 300
@@ -120,8 +115,8 @@ class Wire:
         self._number = 0
         self._watchers = []
         self._rules = []
-        # DynamoDB tells what each request used if it is asked to. Nothing else changes.
-        self.measuring = False
+        # Asked before and after each request: `before(request)`, `after(request, what before gave)`.
+        self.meter = None
         self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="wire", daemon=True)
         self._thread.start()
@@ -225,14 +220,14 @@ def _handler(wire):
                     raw = json.dumps(body).encode()
                 case ("twice",):
                     self._forward(request, raw)
+            before = wire.meter and wire.meter.before(request)
             answer, told = self._forward(request, raw)
+            request.units = wire.meter and wire.meter.after(request, before)
             if request.fault == LOSE:
                 return self._cut()
             return self._tell(answer.status, answer.getheaders(), told)
 
         def _forward(self, request, raw):
-            if wire.measuring and request.operation not in ("SendMessageBatch", "ChangeMessageVisibilityBatch"):
-                raw = json.dumps({**request.body, "ReturnConsumedCapacity": "INDEXES"}).encode()
             headers = {name: value for name, value in self.headers.items()
                        if name.lower() not in ("host", "content-length", "connection")}
             if self.onward is None or time.monotonic() - self.used > STALE_SECONDS:
@@ -275,39 +270,6 @@ def _handler(wire):
     return Handler
 
 
-class Tally:
-    """What requests add up to."""
-
-    def __init__(self, requests):
-        self.requests = list(requests)
-
-    @property
-    def operations(self):
-        """How many there were of each, refused ones included."""
-        return dict(collections.Counter(request.operation for request in self.requests))
-
-    @property
-    def items_written(self):
-        """Items that were put, updated or deleted."""
-        return sum(len(request.writes) for request in self.requests if request.succeeded)
-
-    @property
-    def write_requests(self):
-        return sum(1 for request in self.requests if request.writes)
-
-    @property
-    def write_units(self):
-        return sum(request.capacity for request in self.requests if request.writes)
-
-    @property
-    def read_requests(self):
-        return sum(1 for request in self.requests if request.operation in ("GetItem", "BatchGetItem", "Query"))
-
-    @property
-    def read_units(self):
-        return sum(request.capacity for request in self.requests if not request.writes)
-
-
 # Rules.
 
 
@@ -321,6 +283,16 @@ def every(k, fault, of=lambda request: True):
             return None
         count += 1
         return fault if count % k == 0 else None
+
+    return rule
+
+
+def outage(up, down, fault=DROP, of=lambda request: request.operation == "SendMessageBatch"):
+    """Nothing of these goes through for `down` seconds, after `up` seconds in which all does; by turns."""
+    begun = time.monotonic()
+
+    def rule(request):
+        return fault if of(request) and (time.monotonic() - begun) % (up + down) >= up else None
 
     return rule
 
@@ -346,3 +318,22 @@ def first_delivery_reappears(seconds=0):
 def message_of(receipt):
     """The message that one of LocalStack's receipts is for."""
     return base64.b64decode(receipt).decode().split(" ")[2]
+
+
+class Wires:
+    """DynamoDB and SQS of a stack behind a wire each, for all its functions, until they are taken off."""
+
+    def __init__(self, stack, functions):
+        self._stack, self._functions = stack, functions
+        self.dynamodb = Wire(stack.known["dynamodb"])
+        self.sqs = Wire(stack.known["endpoint"])
+        self._lead(self.dynamodb.endpoint, self.sqs.endpoint)
+
+    def close(self):
+        self._lead(self._stack.known["dynamodb"], self._stack.known["endpoint"])
+        self.dynamodb.close()
+        self.sqs.close()
+
+    def _lead(self, dynamodb, sqs):
+        for function in self._functions:
+            self._stack.configure(function, AWS_ENDPOINT_URL_DYNAMODB=dynamodb, AWS_ENDPOINT_URL_SQS=sqs)
