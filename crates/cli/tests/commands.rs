@@ -596,3 +596,63 @@ fn a_stack_behind_a_gateway_is_deployed_to_and_asked() {
     assert!(nowhere.code == 1 && nowhere.err.contains("error[ENDPOINT_INVALID]"), "{nowhere:?}");
     server.stop();
 }
+
+/// The API of a home whose invocations hold an attempt for so many seconds; it lives as long as the tests.
+fn serverless(max_step_seconds: u64) -> String {
+    let (told, address) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let threads = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        threads.block_on(async {
+            let clock = Arc::new(runtime::SystemClock);
+            let store = Arc::new(runtime::memory::Store::default());
+            let catalog: Arc<dyn runtime::ports::Catalog> = store.clone();
+            let ports = runtime::Ports {
+                journal: store.clone(),
+                catalog: store,
+                doorbell: Arc::new(runtime::memory::Doorbell::new(clock.clone())),
+                agents: Arc::new(agents::Options::new("/tmp").build(Arc::new(catalog)).unwrap()),
+                clock,
+                ids: Arc::new(runtime::memory::SeededIds::new(7)),
+            };
+            let runtime = runtime::Runtime::new(ports, runtime::Options::shared("test"));
+            let api = http_api::Api::new(runtime).with_home(http_api::Home::serverless(max_step_seconds, 20));
+            let listener = http_api::bind("127.0.0.1:0").await.unwrap();
+            told.send(format!("http://{}", listener.local_addr().unwrap())).unwrap();
+            http_api::serve(listener, api, std::future::pending()).await;
+        });
+    });
+    address.recv().unwrap()
+}
+
+#[test]
+fn deploy_refuses_what_the_home_cannot_hold_and_takes_the_rest() {
+    let address = serverless(890);
+    let project = Project::new();
+    let agent = "type: http\nurl: https://example.com\ntimeoutSeconds: ";
+    project.write("agents/slow.agent.yaml", &format!("{agent}891\n"));
+    project.write("agents/quick.agent.yaml", &format!("{agent}890\n"));
+    project.write(
+        "workflows/long.workflow.yaml",
+        "id: long\nstates:\n  - {name: think, type: agent, agent: quick, timeout: 15m}\n",
+    );
+    let at = |args: &[&str]| project.run(&[args, &["--endpoint", &address]].concat());
+    for args in [&["deploy", "--check"][..], &["deploy"]] {
+        let ran = at(args);
+        assert_eq!(ran.code, 1, "{ran:?}");
+        let refused: Vec<_> = ran.out.lines().filter(|line| line.starts_with("refused")).collect();
+        assert!(refused.len() == 2 && refused[0].contains("slow") && refused[1].contains("long"), "{ran:?}");
+        assert_eq!(ran.err.matches("error[STEP_TOO_LONG]").count(), 2, "{ran:?}");
+        for told in ["891 s", "`think` (line 3): 900 s", "890 s at most", "lower `timeoutSeconds`"] {
+            assert!(ran.err.contains(told), "{told}: {ran:?}");
+        }
+        for created in ["created    agent    quick", "created    workflow gate"] {
+            assert!(ran.out.contains(created), "{created}: {ran:?}");
+        }
+    }
+    project.write("agents/slow.agent.yaml", &format!("{agent}60\n"));
+    project.write(
+        "workflows/long.workflow.yaml",
+        "id: long\nstates:\n  - {name: think, type: agent, agent: quick, timeout: 14m}\n",
+    );
+    assert_eq!(at(&["deploy"]).code, 0);
+}
