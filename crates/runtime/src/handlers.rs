@@ -11,6 +11,7 @@ use engine::Vote;
 use futures::FutureExt as _;
 use futures::future::Either;
 use jiff::Timestamp;
+use tracing::Instrument as _;
 
 use crate::Runtime;
 use crate::drive::Errand;
@@ -100,7 +101,9 @@ pub async fn resume_all(
     }
     let visits = groups.into_iter().map(async |group| {
         let Some(merged) = merge(&group) else { return (group, Ok(())) };
-        let result = guarded(&merged.scope, resume(runtime, &merged, remaining)).await;
+        // There at every level, or lines would lack it where less is logged.
+        let span = tracing::error_span!("resume", run = %merged.scope.run, scope = %merged.scope.path);
+        let result = guarded(&merged.scope, resume(runtime, &merged, remaining)).instrument(span).await;
         (group, result)
     });
     futures::future::join_all(visits).await

@@ -15,6 +15,10 @@ use lambda_runtime::Error;
 use lambda_runtime::LambdaEvent;
 use lambda_runtime::service_fn;
 use serde_json::Value;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
+use tokio::sync::Mutex;
+use tracing::Instrument as _;
 
 use crate::Configuration;
 use crate::Home;
@@ -56,6 +60,9 @@ impl Function {
     }
 }
 
+/// So long an answer may be on its way when the environment is to end.
+const ANSWERED: Duration = Duration::from_millis(100);
+
 /// A function's `main`: returns when the environment is shut down.
 pub fn run(function: Function) -> ExitCode {
     // One thread: an environment has one invocation at a time, and what computes long has threads of its own.
@@ -77,15 +84,32 @@ async fn serve(function: Function) -> Result<(), Error> {
     let configuration = Configuration::read(|name| std::env::var(name).ok());
     logs::init(configuration.as_ref().map_or(tracing::level_filters::LevelFilter::INFO, |known| known.log));
     let home = Home::open(&configuration?).await?;
-    let drained = home.runtime.clone();
-    tokio::spawn(async move {
-        // What is being performed may end; nothing more is begun.
-        if let Ok(mut ended) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            let _ = ended.recv().await;
-            drained.drain();
+    let at_work = Mutex::new(());
+    let answer = async |event: LambdaEvent<Value>| {
+        let _at_work = at_work.lock().await;
+        // Spans are there at every level, or lines would lack what they say where less is logged.
+        let request = tracing::error_span!("invocation", requestId = event.context.request_id);
+        invoke(&home, function, event).instrument(request).await
+    };
+    tokio::select! {
+        ran = lambda_runtime::run(service_fn(answer)) => ran,
+        () = ended(&home, &at_work) => Ok(()),
+    }
+}
+
+/// The environment is to end: what is being performed may end and be answered, nothing more is begun. Lambda says so to functions
+/// that have an extension; the others it ends between two invocations, when nothing is lost.
+async fn ended(home: &Home, at_work: &Mutex<()>) {
+    match signal(SignalKind::terminate()) {
+        Ok(mut end) => drop(end.recv().await),
+        Err(error) => {
+            tracing::warn!(%error, "nobody can say that the environment is to end");
+            return std::future::pending().await;
         }
-    });
-    lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| invoke(&home, function, event))).await
+    }
+    home.runtime.drain();
+    drop(at_work.lock().await);
+    tokio::time::sleep(ANSWERED).await;
 }
 
 /// One invocation.

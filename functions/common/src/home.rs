@@ -7,16 +7,21 @@ use async_trait::async_trait;
 use aws_config::BehaviorVersion;
 use aws_smithy_http_client::tls;
 use expression::SecretRef;
+use expression::Value;
 use http_api::Api;
 use runtime::Options;
 use runtime::Ports;
 use runtime::Runtime;
 use runtime::SystemClock;
 use runtime::SystemIds;
+use runtime::ports::Agents;
+use runtime::ports::Call;
+use runtime::ports::CallError;
 use runtime::ports::Catalog;
 use runtime::ports::Doorbell;
 use runtime::ports::Ids as _;
 use runtime::ports::Notifier;
+use tracing::Instrument as _;
 
 use crate::Configuration;
 use crate::bus::Listeners;
@@ -91,7 +96,7 @@ impl Home {
             journal: store,
             catalog,
             doorbell,
-            agents: actions.clone(),
+            agents: Arc::new(Marked(actions.clone())),
             clock: Arc::new(SystemClock),
             ids: Arc::new(ids),
         };
@@ -102,6 +107,30 @@ impl Home {
         let home = http_api::Home::serverless(configuration.longest_step.as_secs(), LONGEST_WAIT_SECONDS);
         let api = Api::new(runtime.clone()).with_home(home).with_secrets(Arc::new(Secrets(actions)));
         Ok(Self { runtime, api, listeners: Arc::default() })
+    }
+}
+
+/// What is logged while an attempt is performed says which.
+struct Marked(Arc<agents::Actions>);
+
+#[async_trait]
+impl Agents for Marked {
+    async fn perform(&self, call: Call) -> Result<Value, CallError> {
+        let (state, attempt) = (call.state.clone(), call.attempt);
+        // A span is there at every level, or lines would lack it where less is logged.
+        let span = tracing::error_span!("attempt", state = &*state, attempt);
+        let attempt = async {
+            let answer = self.0.perform(call).await;
+            match &answer {
+                Ok(_) => tracing::info!("an attempt succeeded"),
+                Err(failed) => {
+                    let error = &failed.error;
+                    tracing::info!(error = &*error.kind, code = error.code.as_deref(), "an attempt failed");
+                }
+            }
+            answer
+        };
+        attempt.instrument(span).await
     }
 }
 

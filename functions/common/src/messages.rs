@@ -25,7 +25,7 @@ pub async fn step(runtime: &Runtime, event: SqsEvent, invocation: Invocation) ->
     let work = async {
         let answers = letters.iter().map(async |letter| {
             let scope = &letter.delivery.scope;
-            let span = tracing::info_span!("step", run = %scope.run, scope = %scope.path);
+            let span = tracing::error_span!("step", run = %scope.run, scope = %scope.path);
             let step = handlers::step(runtime, &letter.delivery, Some(invocation.remaining));
             (vec![letter.delivery.clone()], handlers::guarded(scope, step).instrument(span).await)
         });
