@@ -1,4 +1,4 @@
-"""Faults on the deployed stack: functions killed in the middle of a step, messages that come twice, DynamoDB throttled,
+"""Faults on the deployed stack: functions killed in the middle of a step, messages that come twice, poison, DynamoDB throttled,
 answers lost, rings that fail. After each of them every run has come to its end, no step whose success was recorded was performed
 again, no journal has a hole, and nothing is left in a queue.
 """
@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 import unittest
+import urllib.request
 import zlib
 
 import psutil
@@ -61,6 +62,16 @@ INNER = """
 id: inner
 states: [{id: deep, type: agent, agent: worker, task: deep, end: true}]
 """
+FLAKY = """
+id: flaky
+states:
+  - id: flaky
+    type: agent
+    agent: worker
+    task: flaky
+    retry: {maxAttempts: 3, backoffSeconds: 8}
+    end: true
+"""
 GATED = """
 id: gated
 states:
@@ -81,7 +92,7 @@ class Faults(unittest.TestCase):
         cls.wires = wire.Wires(cls.stack, stacks.FUNCTIONS)
         cls.addClassCleanup(cls.wires.close)
         cls.agents.register(cls.stack, "worker")
-        for source in (INNER, VARIED, GATED, chain("chain", CHAIN), chain("long", 22)):
+        for source in (INNER, VARIED, FLAKY, GATED, chain("chain", CHAIN), chain("long", 22)):
             cls.stack.register_workflow(source)
         cls.agents.answer("worker", lambda call: {"of": call.task})
         [run] = cls.varied(1)
@@ -175,6 +186,78 @@ class Faults(unittest.TestCase):
         kinds = collections.Counter(request.fault[0] for request in struck)
         self.assertGreater(min(kinds["twice"], kinds["instead"]), len(runs) * 5, kinds)
         self.check(runs, VARIED_STEPS)
+
+    def test_poison_blocks_nobody_and_a_repaired_run_goes_on(self):
+        """Garbage in the queue, and a run whose journal was damaged while it waited to try again. The queue gives up sooner here."""
+        self.agents.answer("worker", lambda call: stacks.Reply(status=503) if call.task == "flaky" else {"of": call.task})
+        with self.gives_up("StepsQueue", after=3, visibility=2):
+            sqs, steps = self.stack.client("sqs"), self.stack.queue("StepsQueue")
+            sqs.send_message(QueueUrl=steps, MessageBody="no doorbell")
+            damaged = self.stack.start("flaky")
+            self.stack.until(lambda: any(each["event"]["type"] == "stepFailed" for each in self.stack.timeline(damaged)),
+                             otherwise=lambda: self.stack.describe(damaged))
+            repair = self.damage(damaged)
+            # A process that remembers the run would go on with it: new ones have to read.
+            self.stack.configure("step", RENEWED=str(time.monotonic_ns()))
+            beside = self.varied(4)
+            self.stack.wait_all(beside)
+            dead = self.stack.until(lambda: self.stack.depth("StepsDeadLetterQueue")[0] == 2 and "both are there", 60,
+                                    lambda: f"{self.stack.depth('StepsDeadLetterQueue')} {self.stack.describe(damaged)}")
+            self.assertTrue(dead)
+            view = self.stack.get(damaged)
+            self.assertEqual((view["status"], view["stuck"]), ("RUNNING", "TABLE_DAMAGED"))
+            self.assertIn(damaged, [run["runId"] for run in self.stack.runs("flaky") if run.get("stuck")])
+        # Somebody looks, repairs the journal, takes the garbage out, and has the rest delivered again.
+        repair()
+        self.agents.answer("worker", lambda call: {"of": call.task})
+        self.take_out("StepsDeadLetterQueue", "no doorbell")
+        self.stack.until(lambda: self.stack.depth("StepsDeadLetterQueue") == (1, 0, 0))
+        arn = sqs.get_queue_attributes(QueueUrl=self.stack.queue("StepsDeadLetterQueue"), AttributeNames=["QueueArn"])
+        sqs.start_message_move_task(SourceArn=arn["Attributes"]["QueueArn"])
+        done = self.stack.wait(damaged, status="COMPLETED")
+        self.assertNotIn("stuck", done)
+        self.stack.until_quiet()
+        for run in [*beside, damaged]:
+            Journals(self.stack).check(self, run)
+        self.assertEqual({self.agents.performed(run=run)[key] for run in beside for key in self.agents.performed(run=run)}, {1})
+
+    @contextlib.contextmanager
+    def gives_up(self, queue, after, visibility):
+        """A queue with other limits for a while."""
+        sqs, url = self.stack.client("sqs"), self.stack.queue(queue)
+        before = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy", "VisibilityTimeout"])["Attributes"]
+        policy = json.dumps({**json.loads(before["RedrivePolicy"]), "maxReceiveCount": after})
+        sqs.set_queue_attributes(QueueUrl=url, Attributes={"RedrivePolicy": policy, "VisibilityTimeout": str(visibility)})
+        # A poll that had begun by then still hides what it finds for as long as before.
+        polled = self.polls(queue)
+        self.stack.until(lambda: self.polls(queue) >= polled + 2)
+        try:
+            yield
+        finally:
+            sqs.set_queue_attributes(QueueUrl=url, Attributes=before)
+
+    def polls(self, queue):
+        """How often a queue was asked and had nothing."""
+        with urllib.request.urlopen(f"{self.stack.known['endpoint']}/_stepwell/counts") as answer:
+            return json.load(answer).get(f"sqs.ReceiveNothing {self.stack.queue(queue).rpartition('/')[2]}", 0)
+
+    def damage(self, run):
+        """Changes a byte of each record; returns what makes it good again."""
+        table = self.stack.client("dynamodb")
+        items = [item for item in self.stack.items(run) if item["pk"]["S"] == f"J#{run}#/" and item["sk"]["S"].isdigit()]
+        for item in items:
+            table.put_item(TableName=self.stack.table, Item={**item, "b": {"S": body_of(item).decode().replace('"v":1', '"v": 1', 1)}})
+        return lambda: [table.put_item(TableName=self.stack.table, Item=item) for item in items]
+
+    def take_out(self, queue, body):
+        """Takes the messages with this body out of a queue, and leaves the others."""
+        sqs, url = self.stack.client("sqs"), self.stack.queue(queue)
+        messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=1, VisibilityTimeout=30)["Messages"]
+        for message in messages:
+            if message["Body"] == body:
+                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+            else:
+                sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0)
 
     def test_rings_fail_after_the_append(self):
         """Of a start and of a decision, whose requests are over then: the sweeper finds them. Of a fork, a timer, a step's worker that
