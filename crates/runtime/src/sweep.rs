@@ -140,17 +140,8 @@ async fn look_at_what_is_due(
 
 /// Rings for every run that is not over: after a restart of a home whose doorbells live in memory. Answers how many.
 pub async fn recover(runtime: &Runtime) -> Result<usize, Error> {
-    let live = [
-        RunStatus::Pending,
-        RunStatus::Running,
-        RunStatus::WaitingApproval,
-        RunStatus::WaitingSignal,
-        RunStatus::WaitingTimer,
-        RunStatus::Pausing,
-        RunStatus::Paused,
-        RunStatus::Cancelling,
-    ];
-    let filter = RunFilter { workflow: None, statuses: live.to_vec() };
+    let live = RunStatus::ALL.into_iter().filter(|status| !status.is_terminal());
+    let filter = RunFilter { workflow: None, statuses: live.collect() };
     let mut page = PageRequest { limit: PAGE, cursor: None };
     let mut count = 0;
     loop {

@@ -37,25 +37,6 @@ pub(crate) fn digest(hash: &str) -> i64 {
 }
 
 /// The columns' numbers of statuses. They stand in files: new ones are added, none changes.
-const STATUSES: [RunStatus; 12] = [
-    RunStatus::Pending,
-    RunStatus::Running,
-    RunStatus::WaitingApproval,
-    RunStatus::WaitingSignal,
-    RunStatus::WaitingTimer,
-    RunStatus::Pausing,
-    RunStatus::Paused,
-    RunStatus::Cancelling,
-    RunStatus::Completed,
-    RunStatus::Failed,
-    RunStatus::Cancelled,
-    RunStatus::TimedOut,
-];
-
-pub(crate) fn all_statuses() -> impl Iterator<Item = RunStatus> {
-    STATUSES.into_iter()
-}
-
 pub(crate) fn status(status: RunStatus) -> i64 {
     match status {
         RunStatus::Pending => 0,
@@ -74,7 +55,7 @@ pub(crate) fn status(status: RunStatus) -> i64 {
 }
 
 pub(crate) fn to_status(column: i64) -> Option<RunStatus> {
-    STATUSES.get(usize::try_from(column).ok()?).copied()
+    RunStatus::ALL.into_iter().find(|known| status(*known) == column)
 }
 
 /// A place in the list `list`, opaque to whoever holds it.

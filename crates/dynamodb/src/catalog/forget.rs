@@ -63,7 +63,7 @@ pub(crate) const CLOSED: &str = "x";
 impl Store {
     /// By when they began: who began later has not ended before.
     pub(super) async fn list_ended(&self, at: Timestamp, limit: usize) -> Result<Vec<RunId>, StoreError> {
-        let over = super::runs::STATUSES.into_iter().filter(|status| status.is_terminal());
+        let over = RunStatus::ALL.into_iter().filter(|status| status.is_terminal());
         let of = |status| (0..keys::LIST_SHARDS).map(move |shard| keys::runs_in(status, shard));
         let partitions: Vec<_> = over.flat_map(of).collect();
         let (mut ended, mut behind) = (Vec::new(), None::<String>);
@@ -91,7 +91,7 @@ impl Store {
         if !summary.contains_key(CLOSED) {
             let status = place(&summary, "s");
             let is = |over: &RunStatus| over.is_terminal() && over.to_string() == status;
-            if !super::runs::STATUSES.iter().any(is) {
+            if !RunStatus::ALL.iter().any(is) {
                 return Ok(false);
             }
             // It may have been redriven meanwhile.

@@ -30,21 +30,6 @@ use crate::table::BY_STATUS;
 use crate::table::BY_WORKFLOW;
 use crate::table::LISTED;
 
-pub(super) const STATUSES: [RunStatus; 12] = [
-    RunStatus::Pending,
-    RunStatus::Running,
-    RunStatus::WaitingApproval,
-    RunStatus::WaitingSignal,
-    RunStatus::WaitingTimer,
-    RunStatus::Pausing,
-    RunStatus::Paused,
-    RunStatus::Cancelling,
-    RunStatus::Completed,
-    RunStatus::Failed,
-    RunStatus::Cancelled,
-    RunStatus::TimedOut,
-];
-
 const LIST: char = 'r';
 
 /// The update that writes a summary, with [`Store::summary_values`].
@@ -82,7 +67,7 @@ impl Store {
         let mut values = self.summary_values(summary).await?;
         values.insert(":rev".to_owned(), number(summary.revision));
         let mut over = Vec::new();
-        for status in STATUSES.into_iter().filter(|status| status.is_terminal()) {
+        for status in RunStatus::ALL.into_iter().filter(|status| status.is_terminal()) {
             let name = format!(":over{}", over.len());
             values.insert(name.clone(), text(status.to_string()));
             over.push(name);
@@ -115,7 +100,7 @@ impl Store {
         let behind = page.cursor.as_deref().map(|cursor| cursor_place(LIST, cursor)).transpose()?;
         let to = behind.clone().unwrap_or_else(|| Range::all().to);
         let range = Range { to, backwards: true, ..Range::all() };
-        let statuses = if filter.statuses.is_empty() { &STATUSES[..] } else { &filter.statuses[..] };
+        let statuses = if filter.statuses.is_empty() { &RunStatus::ALL[..] } else { &filter.statuses[..] };
         let (index, mut partitions) = match &filter.workflow {
             Some(workflow) => {
                 let of = |shard| statuses.iter().map(move |status| keys::runs_of(workflow, *status, shard));

@@ -99,8 +99,9 @@ fn ids(connection: &Connection, filter: &RunFilter, below: i64, wanted: i64) -> 
         }
         return Ok(ids);
     }
-    for status in
-        codec::all_statuses().filter(|status| filter.statuses.is_empty() || filter.statuses.contains(status))
+    for status in RunStatus::ALL
+        .into_iter()
+        .filter(|status| filter.statuses.is_empty() || filter.statuses.contains(status))
     {
         let status = codec::status(status);
         let mut collect = |sql: &str, parameters: &[&dyn rusqlite::ToSql]| -> Result<(), Failure> {
@@ -131,7 +132,7 @@ pub(super) fn ended_before(
     limit: usize,
 ) -> Result<Vec<RunId>, Failure> {
     let mut ended = Vec::new();
-    for status in codec::all_statuses().filter(|status| status.is_terminal()) {
+    for status in RunStatus::ALL.into_iter().filter(|status| status.is_terminal()) {
         let sql = "SELECT run FROM runs INDEXED BY runs_by_status WHERE status = ?1 AND ended_at < ?2 ORDER BY id LIMIT ?3";
         let wanted = codec::limit(limit.saturating_sub(ended.len()));
         let mut statement = connection.prepare_cached(sql)?;
