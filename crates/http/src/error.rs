@@ -20,6 +20,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("METHOD_NOT_ALLOWED", "the path exists, but not with this method"),
     ("CONTENT_TYPE", "the request's body is not said to be JSON"),
     ("BODY_TOO_LARGE", "the request's body is larger than allowed"),
+    ("ANSWER_TOO_LARGE", "the answer is larger than its home can give"),
     ("BODY_UNREADABLE", "the request's body broke off"),
     ("BODY_NOT_JSON", "the request's body is no JSON"),
     ("BODY_INVALID", "the request's body has an unknown, missing or wrong field"),
