@@ -128,3 +128,21 @@ states:
         self.assertTrue(stored and max(stored.values()) > 1 << 20, stored)
         largest = max(sum(len(str(value)) for value in item.values()) for item in the.items(run))
         self.assertLess(largest, 400_000, "an item of the table")
+
+    def test_a_run_too_large_to_be_shown_ends_and_says_that_it_cannot_be_shown(self):
+        workflow = the.register_workflow("""
+id: load-larger
+states:
+  - {id: one, type: agent, agent: large, next: other}
+  - {id: other, type: agent, agent: large, end: true}
+""")
+        agents.answer("large", {"text": random.Random(8).randbytes(4 * 512 * 1024).hex()})
+        run = the.start(workflow)
+
+        def listed():
+            return next(each for each in the.runs(workflow) if each["runId"] == run)["status"] == "COMPLETED"
+
+        the.until(listed, otherwise=lambda: the.describe(run))
+        shown = the.request("GET", f"/api/v1/workflow-runs/{run}")
+        self.assertEqual((shown.status, shown.code), (413, "ANSWER_TOO_LARGE"), str(shown.body)[:500])
+        self.assertOnce(2)
