@@ -23,6 +23,8 @@ pub(crate) struct Told {
     pub(crate) seq: u64,
     /// How it ended.
     pub(crate) outcome: Outcome,
+    /// Whether more than a few of its like may end at the same time.
+    pub(crate) is_one_of_many: bool,
 }
 
 type Seats = Arc<Mutex<FxHashMap<ScopeKey, Vec<Told>>>>;

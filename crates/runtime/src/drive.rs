@@ -35,8 +35,8 @@ use crate::runtime::later;
 use crate::runtime::until;
 use crate::status::Own;
 
-/// So many children of a fork tell their parent themselves, and the last of them goes on with it. Of more, each would fight with
-/// all others for the parent's next record: they leave word at its doorbell, where many ends make one record.
+/// So many children of a fork tell their parent themselves, and the last of them goes on with it. Of more at a time, each would
+/// fight with all others for the parent's next record: they leave word at its doorbell, where many ends make one record.
 const FEW: u32 = 8;
 /// Conflicts in one visit after which it is given up.
 const CONFLICTS: u32 = 30;
@@ -123,7 +123,7 @@ impl Runtime {
         let (turn, mut thorough, patient_until) = (errand.turn, errand.thorough, errand.patient_until);
         let mut visited = self.visit(key, errand).await?;
         while let Some(told) = visited.told.take() {
-            if turn.is_some() && !self.core.options.exclusive && told.fork.is_some() && told.index >= FEW {
+            if turn.is_some() && !self.core.options.exclusive && told.is_one_of_many {
                 let hint = Hint::ChildEnded(told.index);
                 let ring = Ring { queue: Queue::Resume, scope: told.parent, after: Duration::ZERO, hint };
                 return Ok(self.core.ports.doorbell.ring(vec![ring]).await?);
@@ -484,11 +484,17 @@ pub(crate) fn tell(head: &Head) -> Option<Told> {
     if let Some((parent, _)) = child.path.parent() {
         let origin = head.scope.origin()?;
         let parent = ScopeKey::new(child.run.clone(), parent);
-        return Some(Told { parent, child, fork: Some(origin.fork), index: origin.index, seq, outcome });
+        let at_once = match &head.workflow.state_at(&origin.state)?.kind {
+            model::Kind::Foreach(each) => each.max_concurrency,
+            _ => u32::MAX,
+        };
+        let is_one_of_many = origin.index.min(at_once.saturating_sub(1)) >= FEW;
+        let (fork, index) = (Some(origin.fork), origin.index);
+        return Some(Told { parent, child, fork, index, seq, outcome, is_one_of_many });
     }
     let parent = head.scope.run()?.parent.as_ref()?;
     let parent = ScopeKey::new(parent.run.clone(), parent.scope.clone());
-    Some(Told { parent, child, fork: None, index: 0, seq, outcome })
+    Some(Told { parent, child, fork: None, index: 0, seq, outcome, is_one_of_many: false })
 }
 
 /// A doorbell for the `step` handler, now.

@@ -6,6 +6,7 @@
 //! a doorbell, by the sweeper, to whom a due entry leads. No run waits for that. All else is told once, or not at all.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::Activity;
 use engine::Event;
@@ -31,6 +32,13 @@ use crate::ports::RunStatus;
 use crate::ports::RunSummary;
 use crate::ports::Settled;
 use crate::runtime::later;
+
+/// Whoever could not be told is left alone for so long.
+const SILENCE: Duration = Duration::from_secs(30);
+/// A type of error that is told as it is has no more bytes…
+const LONGEST_NAME: usize = 64;
+/// …and any other is told as this.
+const OTHER: &str = "custom";
 
 /// What one visit has to tell.
 #[derive(Default)]
@@ -146,13 +154,19 @@ fn status(head: &Head, previous: Option<RunStatus>) -> Option<Notice> {
         // The number of the record to come.
         format!("status/{}", scope.seq() + 1)
     };
-    let error = error(scope).map(|error| (error.kind, error.code));
+    let error = error(scope).map(|error| (plain(error.kind), error.code.map(plain)));
     notice(
         head,
         &what,
         scope.at(),
         News::Status { status: now, previous, started_at: scope.started(), error },
     )
+}
+
+/// The type of an error, unless that is text of a workflow's or an agent's own, which may hold anything.
+fn plain(name: Arc<str>) -> Arc<str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    if name.len() <= LONGEST_NAME && name.bytes().all(is_plain) { name } else { OTHER.into() }
 }
 
 fn requested(head: &Head, row: &ApprovalRow) -> Option<Notice> {
@@ -242,18 +256,25 @@ impl Runtime {
         Ok(())
     }
 
-    /// Tells; false if that failed.
+    /// Tells; false if that failed, or failed a moment ago: each try takes seconds, and there may be many to make.
     pub(crate) async fn tell(&self, notices: Vec<Notice>) -> bool {
         let Some(notifier) = &self.core.notifier else { return true };
         let first = notices.first().map(|notice| notice.id.clone()).unwrap_or_default();
         let count = notices.len();
-        match notifier.notify(notices).await {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::warn!(count, first = &*first, %error, "what happened to a run could not be told");
-                false
-            }
+        if self.core.silent_until.lock().is_some_and(|until| self.now() < until) {
+            tracing::warn!(
+                count,
+                first = &*first,
+                "what happened to a run is not told yet: nobody could be told of late"
+            );
+            return false;
         }
+        let told = notifier.notify(notices).await;
+        *self.core.silent_until.lock() = told.is_err().then(|| later(self.now(), SILENCE));
+        if let Err(error) = &told {
+            tracing::warn!(count, first = &*first, %error, "what happened to a run could not be told");
+        }
+        told.is_ok()
     }
 
     /// Tells of a run that was ended from outside by somebody who may have died over it.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 
 use crate::claims::Claims;
 use crate::desk::Desk;
@@ -100,6 +101,8 @@ pub struct Runtime {
 pub(crate) struct Core {
     pub(crate) ports: Ports,
     pub(crate) notifier: Option<Arc<dyn Notifier>>,
+    /// Until then nobody is told anything: of late that failed.
+    pub(crate) silent_until: Mutex<Option<Timestamp>>,
     pub(crate) options: Options,
     pub(crate) plans: Plans,
     pub(crate) heads: Heads,
@@ -138,6 +141,7 @@ impl Runtime {
             draining: AtomicBool::new(false),
             ports,
             notifier,
+            silent_until: Mutex::default(),
             options,
         };
         Self { core: Arc::new(core) }

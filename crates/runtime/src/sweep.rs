@@ -2,6 +2,7 @@
 //! at every run that is not over.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use engine::Activity;
@@ -43,6 +44,8 @@ const SIGNALS: usize = 1000;
 
 /// Runs forgotten in one sweep, at most; and parts of them, where a store does one at a time. The next sweep goes on.
 const FORGOTTEN: (usize, usize) = (100, 400);
+/// Of so many old runs none could be forgotten: then that is it for this sweep.
+const KEPT_AT_MOST: usize = 6400;
 
 /// What a sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +62,10 @@ pub struct Swept {
     pub forgotten: usize,
 }
 
+/// What a head says of its entry: the verdict, unless that depends on others; the signal it waits for, and how many of those it
+/// has had; its deadline; what its parent must know.
+type Found = (Option<Verdict>, Option<(Arc<str>, u64)>, Option<Timestamp>, Option<Told>);
+
 /// What becomes of an entry.
 enum Verdict {
     /// Nothing is left to do.
@@ -69,8 +76,8 @@ enum Verdict {
     Ring { queue: Queue, after: Duration, vain: bool, due: Option<Timestamp> },
     /// Whoever waits for the inbox's signals must look.
     Inbox,
-    /// The world was to be told of it, and could not be.
-    Untold,
+    /// Nothing came of it this time: later again, but no later than that.
+    Again(Option<Timestamp>),
 }
 
 /// Looks at everything that is due, or will be within two minutes; then forgets what has been over for long enough. `remaining`
@@ -97,9 +104,10 @@ async fn look_at_what_is_due(
     let mut failed = None;
     // Once the world cannot be told, it is left alone for this time.
     let mut told = true;
+    let is_late = || stop.is_some_and(|stop| runtime.now() >= stop);
     loop {
-        if after.is_some() && stop.is_some_and(|stop| runtime.now() >= stop) {
-            swept.cut = true;
+        swept.cut |= after.is_some() && is_late();
+        if swept.cut {
             return failed.map_or(Ok(()), Err);
         }
         let rows = runtime.core.ports.catalog.due(horizon, after.as_ref(), PAGE).await?;
@@ -108,13 +116,17 @@ async fn look_at_what_is_due(
         let mut rings = Vec::new();
         let mut moves = Vec::new();
         for row in rows {
+            if !moves.is_empty() && is_late() {
+                swept.cut = true;
+                break;
+            }
             swept.looked_at += 1;
             let verdict = match runtime.judge(&row, &mut told).await {
                 Ok(verdict) => verdict,
                 Err(error) if error.needs_repair() => {
                     tracing::error!(scope = %row.scope, %error, "a scope cannot be loaded; its run is stuck");
                     runtime.mark(&row.scope.run, Some(error.code())).await;
-                    Verdict::Move(later(runtime.now(), AGAIN_AT_MOST))
+                    Verdict::Again(None)
                 }
                 // Its entry stays, and the others must not wait for it.
                 Err(error) => {
@@ -180,41 +192,64 @@ impl Runtime {
         if is_late() {
             return Ok(0);
         }
-        for run in catalog.ended_before(before, runs).await? {
-            match self.may_forget(&run).await {
-                Ok(true) => {}
-                Ok(false) => continue,
-                Err(error) => {
-                    tracing::warn!(%run, %error, "an old run could not be looked at; it is kept");
-                    continue;
+        let mut failed = None;
+        let mut seen = 0;
+        // Those that are kept for the sake of others are not to hide all that ended after them.
+        let mut limit = runs;
+        loop {
+            let old = catalog.ended_before(before, limit).await?;
+            let (found, full) = (old.len(), old.len() == limit);
+            for run in old.into_iter().skip(seen) {
+                if is_late() {
+                    return failed.map_or(Ok(forgotten), Err);
+                }
+                match self.forget(&run, &mut parts).await {
+                    Ok(true) => forgotten += 1,
+                    Ok(false) if parts == 0 => return failed.map_or(Ok(forgotten), Err),
+                    Ok(false) => {}
+                    Err(error) => {
+                        tracing::warn!(%run, %error, "an old run could not be forgotten; it is kept");
+                        failed.get_or_insert(error);
+                    }
                 }
             }
-            while catalog.forget(&run).await? {
-                let Some(rest) = parts.checked_sub(1).filter(|_| !is_late()) else { return Ok(forgotten) };
-                parts = rest;
+            if forgotten > 0 || !full || limit >= KEPT_AT_MOST {
+                return failed.map_or(Ok(forgotten), Err);
             }
-            self.core.nursery.forget(&run);
-            self.core.inboxes.forget(&run);
-            tracing::debug!(%run, "a run that was over is forgotten");
-            forgotten += 1;
-            if is_late() {
-                break;
-            }
+            seen = found;
+            limit *= 2;
         }
-        Ok(forgotten)
     }
 
-    /// Whether nobody waits for a run that is over: a parent that was paused for long has yet to hear of it, and would start it
-    /// anew.
+    /// Forgets a run in as many parts as there may be; false if it is not, or not quite, forgotten.
+    async fn forget(&self, run: &RunId, parts: &mut usize) -> Result<bool, Error> {
+        if !self.may_forget(run).await? {
+            return Ok(false);
+        }
+        while self.core.ports.catalog.forget(run).await? {
+            *parts = parts.saturating_sub(1);
+            if *parts == 0 {
+                return Ok(false);
+            }
+        }
+        self.core.nursery.forget(run);
+        self.core.inboxes.forget(run);
+        tracing::debug!(%run, "a run that was over is forgotten");
+        Ok(true)
+    }
+
+    /// Whether nobody needs a run that is over: a parent that has yet to hear of it would start it anew, and so would one that is
+    /// redriven. So parents are forgotten first.
     async fn may_forget(&self, run: &RunId) -> Result<bool, Error> {
-        let told = match self.look(&ScopeKey::root(run.clone()), tell).await {
-            Ok(told) => told.flatten(),
+        let parent = |head: &Head| Some(head.scope.run()?.parent.as_ref()?.run.clone());
+        let parent = match self.look(&ScopeKey::root(run.clone()), parent).await {
+            Ok(parent) => parent.flatten(),
             // It cannot be read, and is over all the same.
             Err(error) if error.is_lasting() => None,
             Err(error) => return Err(error),
         };
-        match told {
-            Some(told) => self.is_news(&told).await.map(|news| !news),
+        match parent {
+            Some(parent) => Ok(self.core.ports.catalog.run(&parent).await?.is_none()),
             None => Ok(true),
         }
     }
@@ -228,16 +263,28 @@ impl Runtime {
                 let awaited = head.scope.awaited_signal().filter(|_| !head.scope.is_paused());
                 let awaited = awaited.map(|(name, received)| (name.clone(), received));
                 let late = self.late_notice(head, row);
-                ((verdict(head, row, self.now()), awaited, head.scope.due(), tell(head)), late)
+                let found: Found = (verdict(head, row, self.now()), awaited, head.scope.due(), tell(head));
+                (found, late)
             })
             .await?;
         let (found, late) = found.unzip();
-        if let Some(late) = late.flatten() {
-            *told = *told && self.tell(vec![late]).await;
-            if !*told {
-                return Ok(Verdict::Untold);
+        let untold = match late.flatten() {
+            Some(late) => {
+                *told = *told && self.tell(vec![late]).await;
+                !*told
             }
-        }
+            None => false,
+        };
+        let verdict = self.judge_head(row, found).await?;
+        // Whatever else the entry is for does not wait for that. Who is rung for believes nothing, and tells by himself.
+        Ok(match verdict {
+            Verdict::Remove if untold => Verdict::Again(None),
+            Verdict::Move(to) if untold => Verdict::Again(Some(to)),
+            verdict => verdict,
+        })
+    }
+
+    async fn judge_head(&self, row: &DueRow, found: Option<Found>) -> Result<Verdict, Error> {
         let ring = |due| Verdict::Ring { queue: Queue::Resume, after: Duration::ZERO, vain: true, due };
         match found {
             None => Ok(Verdict::Remove),
@@ -307,7 +354,10 @@ impl Runtime {
         let (to, visits) = match verdict {
             Verdict::Remove => (None, 0),
             Verdict::Move(to) => (Some(to), 0),
-            Verdict::Untold => (Some(later(self.now(), pause(row.visits))), row.visits.saturating_add(1)),
+            Verdict::Again(latest) => {
+                let again = later(self.now(), pause(row.visits));
+                (Some(latest.map_or(again, |latest| latest.min(again))), row.visits.saturating_add(1))
+            }
             Verdict::Inbox => {
                 self.ring_all_waiters(&row.scope.run).await?;
                 (None, 0)
@@ -342,7 +392,7 @@ impl Runtime {
     }
 
     /// The names of the signals sent to a run of late.
-    async fn sent(&self, run: &RunId) -> Result<BTreeSet<std::sync::Arc<str>>, Error> {
+    async fn sent(&self, run: &RunId) -> Result<BTreeSet<Arc<str>>, Error> {
         let inbox = ScopeKey::new(run.clone(), ScopePath::inbox());
         let journal = &self.core.ports.journal;
         let last = journal.head(&inbox).await?.map_or(0, |record| record.seq);

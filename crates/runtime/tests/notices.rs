@@ -190,3 +190,33 @@ async fn whoever_comes_again_tells_again() {
     handlers::step(&process.runtime, &delivery(1), None).await.unwrap();
     assert_eq!(bus.heard(), ["/end/0: COMPLETED"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_bus_that_never_answers_holds_up_no_deadline_and_no_parent() {
+    let (world, bus) = (World::new(), Arc::new(Bus::default()));
+    let process = process(&world, &bus).sweeping();
+    process
+        .register("id: asks\nstates:\n  - {id: ok, type: approval, message: ok?, timeoutSeconds: 7200}\n")
+        .await;
+    process.register("id: calls\nstates:\n  - {id: c, type: workflow, workflow: asks}\n").await;
+    bus.down.store(true, Ordering::Relaxed);
+    let (alone, parent) = (process.start("asks").await, process.start("calls").await);
+    pass(7000).await;
+    assert_eq!(status(&world, &alone).await, RunStatus::WaitingApproval);
+    pass(600).await;
+    let over = (status(&world, &alone).await, status(&world, &parent).await);
+    assert_eq!(over, (RunStatus::TimedOut, RunStatus::Failed), "some minutes after the deadline");
+    process.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_is_text_of_a_run_is_told_without_it() {
+    let (world, bus) = (World::new(), Arc::new(Bus::default()));
+    let process = process(&world, &bus).sweeping();
+    process.register("id: w\nstates:\n  - {id: a, type: agent, agent: x, task: \"fail card:4111\"}\n").await;
+    process.start("w").await;
+    pass(1).await;
+    let heard = bus.heard();
+    assert_eq!(heard.last().unwrap(), "/end/0: RUNNING → FAILED (custom)", "{heard:?}");
+    process.shut_down().await;
+}
