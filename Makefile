@@ -51,7 +51,7 @@ breakages:
 dependencies: ## every direct dependency stands in docs/adr/0001-dependencies.md, and only those
 	scripts/check-dependencies
 
-test: check integration test-aws histories corpus acceptance pages fuzz ## everything: the gate, integration and crash tests, histories under faults, corpus, docs, a minute of fuzzing, the demo
+test: check integration test-localstack test-aws histories corpus acceptance pages fuzz ## everything: the gate, integration and crash tests, histories under faults, corpus, docs, a minute of fuzzing, the demo
 	$(MAKE) demo YES=1
 	@echo "make test: all passed"
 

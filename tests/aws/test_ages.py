@@ -83,7 +83,7 @@ states:
         self.assertEqual(the.status_of(over), "COMPLETED", "its time is not over")
         the.advance(days=2)
         # What is older goes first, some of it with each sweep.
-        the.until(lambda: the.sweep() or the.items(over) == [], otherwise=lambda: f"it still has {the.items(over)}")
+        the.until(lambda: the.sweep() or the.items(over) == [], 300, lambda: f"it still has {the.items(over)}")
         self.assertEqual(the.request("GET", f"/api/v1/workflow-runs/{over}").status, 404)
         self.assertNotIn(over, [run["runId"] for run in the.runs(workflow)])
         self.assertEqual((the.status_of(waiting), len(the.records(waiting))), ("WAITING_APPROVAL", kept), "it is not over")
