@@ -34,6 +34,9 @@ use runtime::ports::CallError;
 use runtime::ports::DueRow;
 use runtime::ports::Extra;
 use runtime::ports::Journal as _;
+use runtime::ports::News;
+use runtime::ports::Notice;
+use runtime::ports::Place;
 use runtime::ports::RunStatus;
 use runtime::ports::RunSummary;
 
@@ -63,7 +66,7 @@ states:
         - {id: work, type: agent, agent: x, task: work}
 "#;
 
-const NAMES: usize = 18;
+const NAMES: usize = 19;
 
 /// A history being made up: what is appended is stored, and seen by the checker.
 struct Story {
@@ -130,6 +133,13 @@ impl Story {
 
     fn see(&mut self, what: What) -> Seen {
         self.checker.see(&Observation { at: self.now, clock: self.now, what })
+    }
+
+    /// The bus hears of the run.
+    fn notify(&mut self, id: &str, news: News) -> Seen {
+        let (run, workflow, version) = (run(), self.workflow.id.clone(), "1".into());
+        let notice = Notice { id: format!("{run}/{id}").into(), at: self.now, run, workflow, version, news };
+        self.see(What::Notified(Box::new(notice)))
     }
 
     fn pass(&mut self, seconds: i64) {
@@ -870,6 +880,34 @@ fn findable() {
     story.checker.findable(story.now, &[]).unwrap();
 }
 
+fn over_as(status: RunStatus) -> News {
+    News::Status { status, previous: None, started_at: Timestamp::UNIX_EPOCH, error: None }
+}
+
+#[tokio::test]
+async fn the_world_is_told() {
+    let over = || {
+        let mut story = Story::started();
+        let summary = Extra::Summary(Box::new(story.summary(RunStatus::Cancelled)));
+        story.put_with(&root(), vec![cancelled(), cancelled_end()], vec![summary]).unwrap();
+        story
+    };
+    breaks("the-world-is-told", &over().finish().await);
+    breaks("the-world-is-told", &over().notify("end/0", over_as(RunStatus::Failed)));
+    breaks("the-world-is-told", &Story::started().notify("end/0", over_as(RunStatus::Cancelled)));
+    let mut story = over();
+    story.notify("end/1", over_as(RunStatus::Cancelled)).unwrap();
+    breaks("the-world-is-told", &story.finish().await);
+    story.notify("end/0", over_as(RunStatus::Cancelled)).unwrap();
+    story.notify("end/0", over_as(RunStatus::Cancelled)).unwrap();
+    story.finish().await.unwrap();
+    breaks("the-world-is-told", &story.notify("end/0", News::Stuck { code: "X".into() }));
+    // A question that was never asked.
+    let approval = Place { approval: "x".into(), state: "ask".into(), scope: root().path };
+    let news = News::ApprovalRequested { approval, deadline: story.now };
+    breaks("the-world-is-told", &story.notify("approval/x/0/requested", news));
+}
+
 #[tokio::test]
 async fn what_is_seen_at_the_end() {
     // A run that waits for people, and says so.
@@ -888,8 +926,11 @@ async fn what_is_seen_at_the_end() {
         };
         let summary = story.summary(RunStatus::WaitingApproval);
         let extras = vec![Extra::Approval(Box::new(row)), Extra::Summary(Box::new(summary))];
-        let events = vec![entered("ask"), Event::ApprovalRequested(Box::new(request))];
+        let events = vec![entered("ask"), Event::ApprovalRequested(Box::new(request.clone()))];
+        let approval = Place { approval: request.id.clone(), state: "ask".into(), scope: root().path };
         story.put_with(&root(), events, extras).unwrap();
+        let news = News::ApprovalRequested { approval, deadline: request.deadline };
+        story.notify("approval/requested", news).unwrap();
         story
     };
     rest().finish().await.unwrap();

@@ -47,6 +47,7 @@ async fn at_rest() {
     let outcome = Outcome::Cancelled { reason: None };
     let ended = [0, 1].map(|index| ChildEnded { index, seq: 2, outcome: outcome.clone() }).to_vec();
     story.put(&root(), vec![Event::ChildrenEnded { fork: 2, ended }, cancelled_end()]).unwrap();
+    story.notify("end/0", super::over_as(RunStatus::Cancelled)).unwrap();
     story.finish().await.unwrap();
     story.put(&child(0), vec![redriven()]).unwrap();
     breaks("control-reaches-all", &story.finish().await);
