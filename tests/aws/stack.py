@@ -418,6 +418,11 @@ class Agents:
         self._server.shutdown()
         self._server.server_close()
 
+    @property
+    def address(self):
+        """Host and port, the other end of `Call.peer`."""
+        return self._server.server_address
+
     def url(self, name):
         return f"http://127.0.0.1:{self._server.server_port}/{_quoted(name)}"
 

@@ -129,6 +129,15 @@ class Faults(unittest.TestCase):
 
     # Crashes.
 
+    def kill(self, call):
+        """Kills the process that made this call. A port alone does not name it: to somewhere else another may use the same one."""
+        for connection in psutil.net_connections("tcp4"):
+            if (connection.laddr, connection.raddr) == (call.peer, self.agents.address) and connection.pid:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    psutil.Process(connection.pid).send_signal(signal.SIGKILL)
+                return
+        raise AssertionError(f"nobody is at {call.peer}")
+
     def test_a_step_function_is_killed_in_the_middle_of_a_step(self):
         """Twenty at once. Nobody looks after them but the queue: each comes again after two leases, which is a minute."""
         killed = {}
@@ -137,7 +146,7 @@ class Faults(unittest.TestCase):
             victim = f"s{hash(call.run) % CHAIN}"
             if call.task == victim and call.key not in killed:
                 killed[call.key] = time.monotonic()
-                kill(call)
+                self.kill(call)
             return {"of": call.task}
 
         self.agents.answer("worker", answer)
@@ -158,7 +167,7 @@ class Faults(unittest.TestCase):
 
         def answer(call):
             if len(killed) < 20 and call.key not in killed:
-                kill(call)
+                self.kill(call)
                 killed.append(call.key)
             return {"of": call.task}
 
@@ -383,16 +392,6 @@ def insist(ask, timeout=60):
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.2)
-
-
-def kill(call):
-    """Kills the process that made this call."""
-    for connection in psutil.net_connections("tcp4"):
-        if connection.laddr == call.peer and connection.pid:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                psutil.Process(connection.pid).send_signal(signal.SIGKILL)
-            return
-    raise AssertionError(f"nobody is at {call.peer}")
 
 
 if __name__ == "__main__":
