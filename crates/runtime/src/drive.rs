@@ -179,6 +179,8 @@ impl Runtime {
                     }
                     tracing::warn!(scope = %key, %error, "an answer cannot be recorded yet; trying again");
                     visit.setbacks += 1;
+                    // It may be stored all the same, and then nobody was rung or told.
+                    (visit.thorough, errand.thorough) = (true, true);
                     // Meanwhile nobody else is to take the step for abandoned.
                     if let Some(worker) = visit.worker.as_ref().filter(|_| !self.core.options.exclusive) {
                         self.renew(key, worker.claim()).await;
