@@ -308,12 +308,19 @@ fn scientific(number: f64, letter: char, short: bool) -> String {
     if !number.is_finite() {
         return non_finite(number);
     }
-    // Halfway between two, Rust takes the even one; here it is the one further from zero, as in the `starlark` crate.
+    // Halfway between two, Rust takes the even one; here the fraction decides as it is after scaling, as in the `starlark` crate.
     let exact = format!("{number:.60e}");
     let behind = exact.split_once('.').and_then(|(_, digits)| digits.get(6..60)).unwrap_or_default();
     let halfway = behind.starts_with('5')
         && behind.get(1..).is_some_and(|rest| rest.bytes().all(|digit| digit == b'0'));
-    let number = if halfway { f64::from_bits(number.to_bits() + 1) } else { number };
+    let number = if halfway {
+        let exponent = exact.rsplit_once('e').and_then(|(_, exponent)| exponent.parse().ok()).unwrap_or(0.0);
+        let scaled = (number.abs() / 10_f64.powf(exponent)).fract() * 1e6;
+        let away = scaled.fract() >= 0.5;
+        f64::from_bits(if away { number.to_bits() + 1 } else { number.to_bits() - 1 })
+    } else {
+        number
+    };
     let text = format!("{number:.6e}");
     let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let digits = if short { digits.trim_end_matches('0').trim_end_matches('.') } else { digits };

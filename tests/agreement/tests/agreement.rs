@@ -350,6 +350,10 @@ fn these_agree() {
         "str(123456.789)",
         "str(1e-7)",
         "str(1e16)",
+        // Halfway between two of six digits.
+        "[str(half + 1000000 + 37 * i) for i in range(2000)]",
+        "[str(5.0 - 10 * (1000000 + 7 * i)) for i in range(2000)]",
+        "[\"%e\" % ((i + half) / 1024) for i in range(2000)]",
         "repr(\"\\u00e9\\u4e2d\\U0001f600\")",
         "[1, 2][True]",
         "[1, 2, 3, 4][3:0:-2]",
