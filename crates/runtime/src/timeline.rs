@@ -8,7 +8,10 @@ use engine::ReplayError;
 use engine::RunId;
 use engine::ScopeKey;
 use engine::ScopePath;
+use futures::StreamExt as _;
+use futures::TryStreamExt as _;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 
 use crate::Runtime;
 use crate::error::Error;
@@ -19,6 +22,8 @@ use crate::view::TimelineEntry;
 
 /// Scopes listed at once.
 const SCOPES: usize = 500;
+/// Journals read side by side: a run of a thousand iterations has as many, each an answer of a store to wait for.
+const JOURNALS: usize = 16;
 /// Records read at once.
 const RECORDS: usize = 200;
 /// Journals up to this length are read from the start rather than searched.
@@ -41,7 +46,7 @@ impl Runtime {
     ) -> Result<Page<TimelineEntry>, Error> {
         let after = after.map(place).transpose()?;
         let limit = limit.clamp(1, 10_000);
-        let mut nearest: BinaryHeap<Found> = BinaryHeap::new();
+        let nearest: Mutex<BinaryHeap<Found>> = Mutex::default();
         let mut last: Option<ScopePath> = None;
         let mut any = false;
         loop {
@@ -49,21 +54,21 @@ impl Runtime {
             let Some(end) = paths.last() else { break };
             last = Some(end.clone());
             any = true;
-            for path in paths {
+            let reads = futures::stream::iter(paths).map(async |path| {
                 let scope = ScopeKey::new(run.clone(), path);
-                let some = self.records(&scope, after.as_ref(), limit, &mut nearest).await?;
+                let some = self.records(&scope, after.as_ref(), limit, &nearest).await?;
                 // A run without its root is one that is being forgotten.
-                if !some && after.is_none() && scope.path.is_root() {
-                    return Err(Error::RunNotFound { run: run.clone() });
-                }
-            }
+                let forgotten = !some && after.is_none() && scope.path.is_root();
+                if forgotten { Err(Error::RunNotFound { run: run.clone() }) } else { Ok(()) }
+            });
+            reads.buffer_unordered(JOURNALS).try_collect::<()>().await?;
         }
         if !any {
             return Err(Error::RunNotFound { run: run.clone() });
         }
         let mut items = Vec::new();
         let mut next = after;
-        for found in nearest.into_sorted_vec() {
+        for found in nearest.into_inner().into_sorted_vec() {
             if items.len() >= limit {
                 break;
             }
@@ -88,13 +93,16 @@ impl Runtime {
         scope: &ScopeKey,
         after: Option<&Place>,
         limit: usize,
-        nearest: &mut BinaryHeap<Found>,
+        nearest: &Mutex<BinaryHeap<Found>>,
     ) -> Result<bool, Error> {
         let journal = &self.core.ports.journal;
-        let mut seq = match after {
-            Some((at, ..)) => self.before(scope, *at).await?,
-            None => 0,
-        };
+        let mut seq = 0;
+        if let Some((at, ..)) = after {
+            match self.before(scope, *at).await? {
+                Some(before) => seq = before,
+                None => return Ok(true),
+            }
+        }
         let mut some = false;
         loop {
             let page = journal.read(scope, seq, RECORDS.min(limit)).await?;
@@ -102,6 +110,7 @@ impl Runtime {
                 return Ok(some);
             }
             some = true;
+            let mut nearest = nearest.lock();
             for record in page {
                 seq = record.seq;
                 let place = (record.at, scope.path.clone(), record.seq);
@@ -121,13 +130,11 @@ impl Runtime {
     }
 
     /// The number of a record of this scope before which all are older than `at`: found by halving, since times never go back.
-    async fn before(&self, scope: &ScopeKey, at: Timestamp) -> Result<u64, Error> {
+    /// `None` where all of them are older.
+    async fn before(&self, scope: &ScopeKey, at: Timestamp) -> Result<Option<u64>, Error> {
         let journal = &self.core.ports.journal;
-        let Some(head) = journal.head(scope).await? else { return Ok(0) };
+        let Some(head) = journal.head(scope).await?.filter(|head| head.at >= at) else { return Ok(None) };
         let (mut low, mut high) = (0, head.seq);
-        if head.at < at {
-            return Ok(head.seq);
-        }
         while high - low > SHORT {
             let middle = low + (high - low) / 2;
             match journal.read(scope, middle, 1).await?.first() {
@@ -135,7 +142,7 @@ impl Runtime {
                 _ => high = middle,
             }
         }
-        Ok(low)
+        Ok(Some(low))
     }
 }
 
