@@ -23,7 +23,7 @@ SIMULATOR = $(CARGO) run --locked --quiet --package stepwell-simulator --bin ste
 # How long `make bench` loads the server for each workload.
 BENCH_SECONDS ?= 20
 
-.PHONY: help check fmt clippy unit doc deny breakages dependencies test integration test-aws test-localstack binary corpus conformance acceptance pages fuzz demo histories soak mutants bench clean
+.PHONY: help check fmt clippy unit doc deny breakages dependencies test integration test-aws test-localstack binary corpus conformance acceptance pages fuzz demo histories soak sizes mutants bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -99,6 +99,10 @@ fuzz: ## fuzz the workflow parser and the expression evaluator (FUZZ_SECONDS, de
 
 demo: binary ## the incident triage of the examples, on this machine's real facts (YES=1 approves)
 	STEPWELL=$(STEPWELL) YES=$(YES) examples/incident-triage/demo.sh
+
+sizes: ## what each Lambda function costs before it does anything: its zip, its start, its memory (some ten minutes to build)
+	scripts/build-functions --release
+	scripts/measure-functions
 
 mutants: ## break the engine on purpose, in each way of tests/mutants, and see that the tests notice (about an hour)
 	scripts/mutants

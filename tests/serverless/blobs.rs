@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aws_sdk_s3::primitives::ByteStream;
+use dynamodb::Blobs as _;
 use dynamodb::S3Blobs;
 use dynamodb::Store;
 use engine::Encoded;
@@ -31,29 +31,30 @@ impl Shared {
     }
 
     fn store(&self) -> Store {
-        let blobs = S3Blobs::new(servers::object_client(), &*self.bucket);
-        servers::store_in(&self.table, servers::http(), Arc::new(blobs))
+        servers::store_in(&self.table, servers::http(), Arc::new(self.blobs()))
+    }
+
+    fn blobs(&self) -> S3Blobs {
+        servers::blobs(&self.bucket)
     }
 
     /// The names of all objects.
     async fn objects(&self) -> Vec<String> {
-        let listed = servers::object_client().list_objects_v2().bucket(&self.bucket).send().await.unwrap();
-        listed.contents().iter().map(|object| object.key().unwrap().to_owned()).collect()
+        let (names, more) = self.blobs().names("").await.unwrap();
+        assert!(!more);
+        names
     }
 
     async fn get(&self, name: &str) -> Vec<u8> {
-        let got = servers::object_client().get_object().bucket(&self.bucket).key(name).send().await;
-        got.unwrap().body.collect().await.unwrap().to_vec()
+        self.blobs().get(name).await.unwrap().unwrap()
     }
 
     async fn put(&self, name: &str, bytes: &[u8]) {
-        let body = ByteStream::from(bytes.to_vec());
-        let put = servers::object_client().put_object().bucket(&self.bucket).key(name).body(body);
-        put.send().await.unwrap();
+        self.blobs().put(name, bytes.to_vec()).await.unwrap();
     }
 
     async fn delete(&self, name: &str) {
-        servers::object_client().delete_object().bucket(&self.bucket).key(name).send().await.unwrap();
+        assert!(!self.blobs().delete(name).await.unwrap());
     }
 }
 

@@ -8,13 +8,23 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_dynamodb::config::BehaviorVersion;
 use aws_sdk_dynamodb::config::Credentials;
 use aws_sdk_dynamodb::config::Region;
 use aws_sdk_dynamodb::config::SharedHttpClient;
+use aws_smithy_runtime_api::client::http::HttpConnector as _;
+use aws_smithy_runtime_api::client::http::SharedHttpConnector;
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_types::body::SdkBody;
 use dynamodb::Blobs;
+use dynamodb::S3Blobs;
+use dynamodb::S3Options;
 use dynamodb::Store;
 use dynamodb::table;
+use rusty_s3::Bucket;
+use rusty_s3::S3Action as _;
+use rusty_s3::UrlStyle;
 use sqs::Queues;
 use tokio::runtime::Handle;
 use tokio::runtime::Runtime;
@@ -105,16 +115,20 @@ pub(crate) fn queue_client() -> aws_sdk_sqs::Client {
     aws_sdk_sqs::Client::from_conf(config)
 }
 
-pub(crate) fn object_client() -> aws_sdk_s3::Client {
-    let config = aws_sdk_s3::Config::builder()
-        .behavior_version(aws_sdk_s3::config::BehaviorVersion::v2026_01_12())
-        .region(aws_sdk_s3::config::Region::new("us-east-1"))
-        .credentials_provider(credentials())
-        .endpoint_url(&SERVERS.others)
-        .force_path_style(true)
-        .http_client(http())
-        .build();
-    aws_sdk_s3::Client::from_conf(config)
+/// The objects of a bucket.
+pub(crate) fn blobs(bucket: &str) -> S3Blobs {
+    let options = S3Options {
+        bucket: bucket.to_owned(),
+        region: "us-east-1".to_owned(),
+        endpoint: Some(SERVERS.others.clone()),
+        fips: false,
+        seed: 1,
+    };
+    S3Blobs::new(&options, SharedCredentialsProvider::new(credentials()), connector()).unwrap()
+}
+
+fn connector() -> SharedHttpConnector {
+    SharedHttpConnector::new(aws_smithy_http_client::Connector::builder().build_http())
 }
 
 /// A name that nothing else of this process has.
@@ -146,7 +160,14 @@ pub(crate) async fn assert_empty(table: &str) {
 /// A new bucket.
 pub(crate) async fn bucket() -> String {
     let name = unused("bucket");
-    object_client().create_bucket().bucket(&name).send().await.unwrap();
+    let (endpoint, credentials) =
+        (SERVERS.others.parse().unwrap(), rusty_s3::Credentials::new("test", "test"));
+    let bucket = Bucket::new(endpoint, UrlStyle::Path, name.clone(), "us-east-1").unwrap();
+    let mut request = HttpRequest::new(SdkBody::empty());
+    request.set_method("PUT").unwrap();
+    request.set_uri(bucket.create_bucket(&credentials).sign(Duration::from_mins(1)).as_str()).unwrap();
+    let answer = connector().call(request).await.unwrap();
+    assert!(answer.status().is_success(), "{answer:?}");
     name
 }
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use expression::SecretRef;
 use expression::Value;
 use model::Action;
 use model::Millis;
@@ -71,7 +70,7 @@ impl Options {
     /// first, so whoever calls this holds that engine's lock; it blocks while they end, a few seconds at most.
     pub fn build(self, definitions: Arc<dyn Definitions>) -> Result<Actions, ProcessTableError> {
         let processes = self.process_table.map(ProcessTable::open).transpose()?.map(Arc::new);
-        let secrets = Secrets { environment: self.environment, directory: self.directory.clone() };
+        let secrets = Secrets::of(self.environment, &self.directory);
         let registry = Registry::new(definitions, self.directory);
         let no_programs = self.no_programs;
         Ok(Actions { registry, secrets, processes, no_programs, http: http::Client::default() })
@@ -115,9 +114,9 @@ impl Agents for Actions {
 }
 
 impl Actions {
-    /// A secret, for a home that needs one outside an action: to check the signature of a request.
-    pub async fn secret(&self, reference: &SecretRef) -> Result<String, CallError> {
-        self.secrets.resolve(reference).await
+    /// The secrets that actions use.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
     }
 
     async fn agent(

@@ -135,7 +135,7 @@ impl Program<'_> {
         }
         let path = OsStr::new("PATH");
         let given = environment.iter().find(|(name, _)| name == path).map(|(_, value)| value);
-        let folders = given.or_else(|| actions.secrets.environment.get(path));
+        let folders = given.or_else(|| actions.secrets.environment().get(path));
         let folders = folders.map_or(OsStr::new("/usr/local/bin:/usr/bin:/bin"), OsString::as_os_str);
         std::env::split_paths(folders)
             .filter(|folder| folder.is_absolute())
@@ -357,7 +357,7 @@ async fn environment(
 ) -> Result<Vec<(OsString, OsString)>, CallError> {
     let mut environment = Vec::with_capacity(command.inherit.len() + command.environment.len() + 5);
     for name in &command.inherit {
-        if let Some((name, value)) = actions.secrets.environment.get_key_value(OsStr::new(name)) {
+        if let Some((name, value)) = actions.secrets.environment().get_key_value(OsStr::new(name)) {
             environment.push((name.clone(), value.clone()));
         }
     }

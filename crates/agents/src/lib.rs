@@ -34,4 +34,5 @@ pub use command::ProcessTableError;
 pub use error::Code;
 pub use registry::Definitions;
 pub use registry::Source;
+pub use secret::Secrets;
 pub use stub::matches;

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Read as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use async_trait::async_trait;
 use expression::Object;
 use expression::Part;
 use expression::SecretRef;
@@ -24,15 +26,38 @@ const SHORTEST: usize = 4;
 /// What stands where a secret was.
 const MASK: &str = "[secret]";
 
-/// Where secrets are looked up.
-pub(crate) struct Secrets {
+/// Where secrets are looked up. Cheap to clone.
+#[derive(Clone)]
+pub struct Secrets(Arc<Places>);
+
+struct Places {
     /// The engine's own environment.
-    pub(crate) environment: BTreeMap<OsString, OsString>,
+    environment: BTreeMap<OsString, OsString>,
     /// Where relative paths begin.
-    pub(crate) directory: PathBuf,
+    directory: PathBuf,
+}
+
+#[async_trait]
+impl runtime::ports::Secrets for Secrets {
+    async fn secret(&self, reference: &SecretRef) -> Result<String, String> {
+        self.resolve(reference).await.map_err(|error| error.error.message.to_string())
+    }
 }
 
 impl Secrets {
+    /// Those of this process's environment; the relative paths of `${file:…}` begin in `directory`.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self::of(std::env::vars_os().collect(), directory)
+    }
+
+    pub(crate) fn of(environment: BTreeMap<OsString, OsString>, directory: impl Into<PathBuf>) -> Self {
+        Self(Arc::new(Places { environment, directory: directory.into() }))
+    }
+
+    pub(crate) fn environment(&self) -> &BTreeMap<OsString, OsString> {
+        &self.0.environment
+    }
+
     /// The request with its secrets in place.
     pub(crate) async fn fill(
         &self,
@@ -74,12 +99,12 @@ impl Secrets {
         let missing = |why: String| validation(Code::SecretMissing, format!("the secret {reference} {why}"));
         match reference.source {
             SecretSource::Env => {
-                let value = self.environment.get(std::ffi::OsStr::new(&reference.name));
+                let value = self.0.environment.get(std::ffi::OsStr::new(&reference.name));
                 let value = value.ok_or_else(|| missing("is not in the engine's environment".to_owned()))?;
                 value.to_str().map(str::to_owned).ok_or_else(|| missing("is not UTF-8 text".to_owned()))
             }
             SecretSource::File => {
-                let path = self.directory.join(&reference.name);
+                let path = self.0.directory.join(&reference.name);
                 let read = tokio::task::spawn_blocking(move || read_secret(&path)).await;
                 read.map_err(|error| missing(error.to_string()))?.map_err(missing)
             }

@@ -5,11 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use axum::body::Body;
 use axum::http::Request;
 use axum::http::Response;
-use expression::SecretRef;
 use http_api::Api;
 use runtime::Ports;
 use runtime::Runtime;
@@ -89,16 +87,6 @@ struct Workers {
     stopped: JoinHandle<()>,
 }
 
-/// The secrets by which webhooks are signed are those that actions use.
-struct Secrets(Arc<agents::Actions>);
-
-#[async_trait]
-impl http_api::Secrets for Secrets {
-    async fn secret(&self, reference: &SecretRef) -> Result<String, String> {
-        self.0.secret(reference).await.map_err(|error| error.error.message.to_string())
-    }
-}
-
 impl Home {
     /// Opens the database, making it if need be. Relative paths in definitions of agents begin in `folder`.
     pub(crate) fn open(database: &Path, folder: &Path) -> Result<Self, Failure> {
@@ -122,7 +110,8 @@ impl Home {
         let options = runtime::Options::exclusive(ids.worker());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let actions = Arc::new(actions.map_err(unusable)?);
-        let secrets = Arc::new(Secrets(actions.clone()));
+        // The secrets by which webhooks are signed are those that actions use.
+        let secrets = Arc::new(actions.secrets().clone());
         let ports = Ports {
             journal: Arc::new(store.clone()),
             catalog,

@@ -27,6 +27,7 @@ mod keys;
 mod listing;
 mod payload;
 mod request;
+mod s3;
 mod store;
 pub mod table;
 
@@ -34,6 +35,7 @@ pub use error::CODES;
 pub use error::code;
 pub use payload::Blobs;
 pub use payload::MemoryBlobs;
-pub use payload::S3Blobs;
+pub use s3::S3Blobs;
+pub use s3::S3Options;
 pub use store::Options;
 pub use store::Store;

@@ -12,10 +12,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::types::AttributeValue;
-use aws_sdk_s3::operation::get_object::GetObjectError;
-use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::Delete;
-use aws_sdk_s3::types::ObjectIdentifier;
 use flate2::Compression;
 use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
@@ -25,17 +21,13 @@ use runtime::ports::StoreError;
 use crate::error::code;
 use crate::error::damaged;
 use crate::error::permanent;
-use crate::error::unknown;
 use crate::item;
-use crate::request::chain;
 
 /// Bytes that cost one write.
 const UNIT: usize = 1 << 10;
 /// Bytes that stand in an item. Far below an item's limit of 400 KiB: seven of them make one transaction, and a page of a
 /// query (1 MiB) has sixteen at least.
 const INLINE: usize = 64 << 10;
-/// Objects deleted with one request; the service's limit.
-const DELETED_AT_ONCE: i32 = 1000;
 
 /// Where bodies stand that no item holds.
 #[async_trait]
@@ -125,76 +117,6 @@ fn inflate(deflated: &[u8], most: usize) -> Result<Vec<u8>, StoreError> {
         .read_to_end(&mut body)
         .map_err(|error| damaged(format!("a deflated body cannot be read ({error})")))?;
     Ok(body)
-}
-
-/// Objects in a bucket of S3, under a prefix.
-#[derive(Clone, Debug)]
-pub struct S3Blobs {
-    client: aws_sdk_s3::Client,
-    bucket: String,
-}
-
-impl S3Blobs {
-    /// The bucket, over a client that tries again by itself: every request here is the same done twice. An object is written
-    /// once; a rule that removes old ones of the bucket loses data, since a run may live as long as it likes.
-    pub fn new(client: aws_sdk_s3::Client, bucket: impl Into<String>) -> Self {
-        Self { client, bucket: bucket.into() }
-    }
-
-    fn failed(&self, what: &str, error: &dyn std::error::Error) -> StoreError {
-        let why = chain(error);
-        unknown(
-            code::BLOBS,
-            format!(
-                "{what} in the bucket {} failed ({why}): check its name, the network and the permissions",
-                self.bucket
-            ),
-        )
-    }
-}
-
-#[async_trait]
-impl Blobs for S3Blobs {
-    async fn put(&self, key: &str, bytes: Vec<u8>) -> Result<(), StoreError> {
-        let put =
-            self.client.put_object().bucket(&self.bucket).key(key).body(ByteStream::from(bytes)).send().await;
-        put.map(drop).map_err(|error| self.failed(&format!("writing {key}"), &error))
-    }
-
-    async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let failed = |error: &dyn std::error::Error| self.failed(&format!("reading {key}"), error);
-        match self.client.get_object().bucket(&self.bucket).key(key).send().await {
-            Ok(object) => Ok(Some(object.body.collect().await.map_err(|error| failed(&error))?.to_vec())),
-            Err(error) if error.as_service_error().is_some_and(GetObjectError::is_no_such_key) => Ok(None),
-            Err(error) => Err(failed(&error)),
-        }
-    }
-
-    async fn delete(&self, prefix: &str) -> Result<bool, StoreError> {
-        let failed =
-            |error: &dyn std::error::Error| self.failed(&format!("deleting what is under {prefix}"), error);
-        let listed =
-            self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix).max_keys(DELETED_AT_ONCE);
-        let listed = listed.send().await.map_err(|error| failed(&error))?;
-        let keys = listed.contents().iter().filter_map(|object| object.key());
-        let keys: Vec<_> = keys
-            .map(|key| ObjectIdentifier::builder().key(key).build())
-            .collect::<Result<_, _>>()
-            .map_err(|error| failed(&error))?;
-        if keys.is_empty() {
-            return Ok(false);
-        }
-        let all =
-            Delete::builder().set_objects(Some(keys)).quiet(true).build().map_err(|error| failed(&error))?;
-        let deleted = self.client.delete_objects().bucket(&self.bucket).delete(all).send().await;
-        let deleted = deleted.map_err(|error| failed(&error))?;
-        if let Some(error) = deleted.errors().first() {
-            let what = format!("deleting {}", error.key().unwrap_or(prefix));
-            let why = std::io::Error::other(error.message().unwrap_or("no reason given").to_owned());
-            return Err(self.failed(&what, &why));
-        }
-        Ok(listed.is_truncated() == Some(true))
-    }
 }
 
 /// Bodies in memory, for tests.

@@ -30,11 +30,11 @@ use runtime::ports::ApprovalFilter;
 use runtime::ports::PageRequest;
 use runtime::ports::RunFilter;
 use runtime::ports::RunStatus;
+use runtime::ports::Secrets;
 use tokio::sync::watch;
 
 use crate::Error;
 use crate::Home;
-use crate::Secrets;
 use crate::definitions;
 use crate::documents;
 use crate::documents::List;
@@ -73,11 +73,18 @@ pub(crate) struct Shared {
 }
 
 /// What a home gives its API besides the runtime.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Given {
+    routes: Routes,
     project: Option<Arc<dyn Project>>,
     pub(crate) secrets: Option<Arc<dyn Secrets>>,
     pub(crate) home: Home,
+}
+
+impl Given {
+    fn of(routes: Routes) -> Self {
+        Self { routes, project: None, secrets: None, home: Home::default() }
+    }
 }
 
 /// The files that a server was started with. It reads them itself, so that nothing can be registered over the network
@@ -94,7 +101,17 @@ pub trait Project: Send + Sync + 'static {
 impl Api {
     /// The API over `runtime`, of a home that is embedded: nothing but workflows can be registered over it.
     pub fn new(runtime: Runtime) -> Self {
-        Self::over(runtime, Given::default())
+        Self::over(runtime, Given::of(everything))
+    }
+
+    /// The part of it that starts runs: by `POST /api/v1/workflow-runs` and by webhooks.
+    pub fn of_starts(runtime: Runtime) -> Self {
+        Self::over(runtime, Given::of(starts))
+    }
+
+    /// The part of it that records people's decisions.
+    pub fn of_decisions(runtime: Runtime) -> Self {
+        Self::over(runtime, Given::of(decisions))
     }
 
     /// The same, for a server that was started with a project.
@@ -122,7 +139,11 @@ impl Api {
         let stopping = watch::Sender::new(false);
         let hooks = Hooks::default();
         let shared = Arc::new(Shared { runtime, given, hooks, waiting: AtomicUsize::new(0), stopping });
-        Self { service: TowerToHyperService::new(router(shared.clone())), shared }
+        let router = (shared.given.routes)()
+            .fallback(unknown_path)
+            .method_not_allowed_fallback(method_not_allowed)
+            .with_state(shared.clone());
+        Self { service: TowerToHyperService::new(router), shared }
     }
 
     /// Answers one request. Whether it may be made is not asked here: that is the server's matter.
@@ -139,9 +160,28 @@ impl Api {
     }
 }
 
-fn router(shared: Arc<Shared>) -> Router {
+/// Some of the paths.
+type Routes = fn() -> Router<Arc<Shared>>;
+
+/// What starts runs.
+fn starts() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/api/v1/workflow-runs", post(start_run))
+        .route("/hooks/{workflow}/{name}", post(hooks::receive))
+}
+
+/// What records people's decisions.
+fn decisions() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/api/v1/workflow-runs/{run}/approvals/{approval}/approve", post(approve))
+        .route("/api/v1/workflow-runs/{run}/approvals/{approval}/reject", post(reject))
+}
+
+fn everything() -> Router<Arc<Shared>> {
     // Flat rather than nested: a nested router writes every request's URI anew.
     Router::new()
+        .merge(starts())
+        .merge(decisions())
         .route("/api/v1/workflows", get(definitions::list_workflows).post(definitions::create_workflow))
         .route("/api/v1/workflows/validate", post(definitions::validate_workflow))
         .route(
@@ -157,7 +197,7 @@ fn router(shared: Arc<Shared>) -> Router {
             get(definitions::get_agent).put(definitions::update_agent).delete(definitions::disable_agent),
         )
         .route("/api/v1/agents/{name}/enable", post(definitions::enable_agent))
-        .route("/api/v1/workflow-runs", get(list_runs).post(start_run))
+        .route("/api/v1/workflow-runs", get(list_runs))
         .route("/api/v1/workflow-runs/{run}", get(get_run))
         .route("/api/v1/workflow-runs/{run}/events", get(list_events))
         .route("/api/v1/workflow-runs/{run}/pause", post(pause))
@@ -166,17 +206,11 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/workflow-runs/{run}/redrive", post(redrive))
         .route("/api/v1/workflow-runs/{run}/signals", post(signal))
         .route("/api/v1/workflow-runs/{run}/approvals", get(list_run_approvals))
-        .route("/api/v1/workflow-runs/{run}/approvals/{approval}/approve", post(approve))
-        .route("/api/v1/workflow-runs/{run}/approvals/{approval}/reject", post(reject))
         .route("/api/v1/workflow-approvals", get(list_approvals))
         .route("/api/v1/home", get(get_home))
         .route("/api/v1/sync", get(get_project).post(sync_project))
-        .route("/hooks/{workflow}/{name}", post(hooks::receive))
         .route("/health", get(health))
         .route("/health/ready", get(ready))
-        .fallback(unknown_path)
-        .method_not_allowed_fallback(method_not_allowed)
-        .with_state(shared)
 }
 
 pub(crate) type Answer = Result<Response, Error>;

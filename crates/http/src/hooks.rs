@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use axum::extract::Request;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -15,7 +14,6 @@ use axum::response::Response;
 use engine::RunId;
 use engine::Trigger;
 use expression::Object;
-use expression::SecretRef;
 use expression::Value;
 use hmac::Hmac;
 use hmac::KeyInit as _;
@@ -52,13 +50,6 @@ const WINDOW_SECONDS: u64 = 300;
 const KEPT: usize = 1_024;
 /// Stands in for a secret where there is none, so that a signature is computed all the same.
 const NO_SECRET: &[u8] = b"there is no such webhook";
-
-/// Where the secrets are by which webhooks are signed.
-#[async_trait]
-pub trait Secrets: Send + Sync + 'static {
-    /// The secret's text, or why it cannot be had: for the log, never for whoever asked.
-    async fn secret(&self, reference: &SecretRef) -> Result<String, String>;
-}
 
 /// The webhooks of the definitions seen so far, by hash.
 #[derive(Default)]

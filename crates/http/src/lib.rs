@@ -3,7 +3,7 @@
 //! - [`Api`] answers requests, from wherever they come: a socket, or the CLI in the same process.
 //! - [`bind`] and [`serve`] put it on this machine's loopback address; any other is refused, because there is no
 //!   authentication yet. Requests that a web page elsewhere could have caused are refused too.
-//! - A signed request to `/hooks/{workflow}/{name}` starts a run, once for each delivery; a home gives the [`Secrets`].
+//! - A signed request to `/hooks/{workflow}/{name}` starts a run, once for each delivery; a home gives the [`Secrets`](runtime::ports::Secrets).
 //! - A [`Home`] says what it can hold; what it cannot is refused when it is registered.
 //! - Every error is JSON, `{code, message, hint?, details?}`, with a [`CODES`] entry or a code of the crates below.
 //!
@@ -30,6 +30,5 @@ pub use error::Error;
 pub use extract::BODY_LIMIT;
 pub use home::Home;
 pub use hooks::HOOK_BODY_LIMIT;
-pub use hooks::Secrets;
 pub use server::bind;
 pub use server::serve;

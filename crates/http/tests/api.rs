@@ -41,7 +41,7 @@ struct Nobody;
 struct Names;
 
 #[async_trait]
-impl http_api::Secrets for Names {
+impl runtime::ports::Secrets for Names {
     async fn secret(&self, reference: &expression::SecretRef) -> Result<String, String> {
         if reference.name == "LOST" { Err("it is lost".to_owned()) } else { Ok(reference.name.clone()) }
     }

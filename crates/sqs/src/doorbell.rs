@@ -218,6 +218,10 @@ impl runtime::ports::Doorbell for Doorbell {
     async fn retry(&self, delivery: Delivery, after: Duration) -> Result<(), StoreError> {
         self.hide(delivery.queue, vec![&*delivery.receipt], after).await
     }
+
+    async fn put_back(&self, queue: Queue, receipt: &str, after: Duration) -> Result<(), StoreError> {
+        self.hide(queue, vec![receipt], after).await
+    }
 }
 
 /// One of each that ring for the same with the same hint: the sooner.

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    functions::run(functions::Function::Approval)
+    functions::run::<functions::Approval>()
 }

@@ -117,10 +117,19 @@ fn event_triggers(definition: &Definition) -> Arc<[model::Trigger]> {
 
 #[cfg(test)]
 mod tests {
+    use runtime::SystemClock;
+    use runtime::memory;
     use serde_json::json;
 
     use super::*;
-    use crate::Home;
+    use crate::Configuration;
+    use crate::Start;
+    use crate::home;
+
+    fn in_memory() -> Runtime {
+        let doorbell = Arc::new(memory::Doorbell::new(Arc::new(SystemClock)));
+        home::in_memory::<Start>(&Configuration::of_nothing(), doorbell)
+    }
 
     fn event(id: &str, source: &str) -> serde_json::Value {
         json!({"version": "0", "id": id, "source": source, "detail-type": "Alarm", "detail": {"n": 1}})
@@ -135,7 +144,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_workflow_is_read_once_and_again_when_it_has_changed() {
-        let (runtime, listeners) = (Home::in_memory(None).runtime, Listeners::default());
+        let (runtime, listeners) = (in_memory(), Listeners::default());
         register(&runtime, "1", "pager").await;
         let deliver =
             async |id: &str, source: &str| deliver(&runtime, &listeners, event(id, source)).await.unwrap();
@@ -158,7 +167,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_we_tell_ourselves_starts_nothing() {
-        let (runtime, listeners) = (Home::in_memory(None).runtime, Listeners::default());
+        let (runtime, listeners) = (in_memory(), Listeners::default());
         register(&runtime, "1", eventbridge::event::SOURCE).await;
         assert_eq!(deliver(&runtime, &listeners, event("1", "stepwell")).await.unwrap(), 0);
     }

@@ -7,6 +7,12 @@ use tracing::level_filters::LevelFilter;
 /// What the template sets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Configuration {
+    /// `AWS_REGION`.
+    pub region: String,
+    /// `AWS_USE_FIPS_ENDPOINT`: whether endpoints with validated cryptography are asked for.
+    pub fips: bool,
+    /// Where AWS is, if it is not AWS.
+    pub endpoints: Endpoints,
     /// `STEPWELL_TABLE`: the DynamoDB table.
     pub table: String,
     /// `STEPWELL_BUCKET`: the S3 bucket for what is too large for the table.
@@ -25,9 +31,32 @@ pub struct Configuration {
     pub longest_step: Duration,
 }
 
+/// The endpoints of the services, as every client of AWS reads them: `AWS_ENDPOINT_URL_DYNAMODB` and so on, or else `AWS_ENDPOINT_URL`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Endpoints {
+    /// Of DynamoDB.
+    pub dynamodb: Option<String>,
+    /// Of SQS.
+    pub sqs: Option<String>,
+    /// Of S3.
+    pub s3: Option<String>,
+    /// Of `EventBridge`.
+    pub eventbridge: Option<String>,
+}
+
+impl Endpoints {
+    fn read(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let given = |name: &str| variable(name).filter(|url| !url.is_empty());
+        let of = |service: &str| {
+            given(&format!("AWS_ENDPOINT_URL_{service}")).or_else(|| given("AWS_ENDPOINT_URL"))
+        };
+        Self { dynamodb: of("DYNAMODB"), sqs: of("SQS"), s3: of("S3"), eventbridge: of("EVENTBRIDGE") }
+    }
+}
+
 /// A variable that is missing or makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{variable} {what}; template.yaml sets it")]
+#[error("{variable} {what}; template.yaml or Lambda sets it")]
 pub struct Misconfigured {
     /// Its name.
     pub variable: &'static str,
@@ -63,6 +92,9 @@ impl Configuration {
             },
         };
         Ok(Self {
+            region: needed("AWS_REGION", "the region")?,
+            fips: variable("AWS_USE_FIPS_ENDPOINT").is_some_and(|fips| fips.eq_ignore_ascii_case("true")),
+            endpoints: Endpoints::read(&variable),
             table: needed("STEPWELL_TABLE", "the table")?,
             bucket: needed("STEPWELL_BUCKET", "the bucket")?,
             steps: needed("STEPWELL_STEPS_QUEUE_URL", "the queue that wakes step, by its URL")?,
@@ -76,11 +108,32 @@ impl Configuration {
 }
 
 #[cfg(test)]
+impl Configuration {
+    /// One that names nothing, for tests without AWS.
+    pub(crate) fn of_nothing() -> Self {
+        Self {
+            region: String::new(),
+            fips: false,
+            endpoints: Endpoints::default(),
+            table: String::new(),
+            bucket: String::new(),
+            steps: String::new(),
+            resume: String::new(),
+            bus: None,
+            retention: None,
+            log: LevelFilter::OFF,
+            longest_step: Duration::from_mins(1),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     fn variables(name: &str) -> Option<String> {
         let value = match name {
+            "AWS_REGION" => "eu-central-1",
             "STEPWELL_TABLE" => "t",
             "STEPWELL_BUCKET" => "b",
             "STEPWELL_STEPS_QUEUE_URL" => "http://q/1",
@@ -101,9 +154,13 @@ mod tests {
             (read.bus.as_deref(), read.retention),
             (Some("runs"), Some(Duration::from_hours(90 * 24)))
         );
-        for missing in
-            ["STEPWELL_TABLE", "STEPWELL_BUCKET", "STEPWELL_STEPS_QUEUE_URL", "STEPWELL_RESUME_QUEUE_URL"]
-        {
+        for missing in [
+            "AWS_REGION",
+            "STEPWELL_TABLE",
+            "STEPWELL_BUCKET",
+            "STEPWELL_STEPS_QUEUE_URL",
+            "STEPWELL_RESUME_QUEUE_URL",
+        ] {
             for value in [None, Some(String::new())] {
                 let without = |name: &str| if name == missing { value.clone() } else { variables(name) };
                 assert_eq!(Configuration::read(without).unwrap_err().variable, missing);
@@ -119,5 +176,21 @@ mod tests {
             |name: &str| if name == "STEPWELL_LOG" { Some("loud".to_owned()) } else { variables(name) };
         let error = Configuration::read(loud).unwrap_err();
         assert!(error.to_string().starts_with("STEPWELL_LOG is `loud`, and not one of off,"), "{error}");
+    }
+
+    #[test]
+    fn an_endpoint_of_a_service_goes_before_that_of_all() {
+        let set = |name: &str| match name {
+            "AWS_ENDPOINT_URL" => Some("http://all".to_owned()),
+            "AWS_ENDPOINT_URL_SQS" => Some("http://sqs".to_owned()),
+            "AWS_ENDPOINT_URL_S3" => Some(String::new()),
+            name => variables(name),
+        };
+        let endpoints = Configuration::read(set).unwrap().endpoints;
+        assert_eq!(endpoints.sqs.as_deref(), Some("http://sqs"));
+        for other in [endpoints.dynamodb, endpoints.s3, endpoints.eventbridge] {
+            assert_eq!(other.as_deref(), Some("http://all"));
+        }
+        assert_eq!(Configuration::read(variables).unwrap().endpoints, Endpoints::default());
     }
 }

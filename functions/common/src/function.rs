@@ -1,19 +1,23 @@
-//! The functions, and the `main` that they share.
+//! What a function is, and the `main` that all of them share.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lambda_events::event::sqs::SqsEvent;
-use axum::body::Body;
-use axum::response::Response;
+use async_trait::async_trait;
+use engine::Error as StepError;
+use engine::error_type;
+use expression::Value as Output;
 use jiff::Timestamp;
-use lambda_http::Adapter;
-use lambda_http::request::LambdaRequest;
-use lambda_http::tower::Service as _;
 use lambda_runtime::Context;
 use lambda_runtime::Error;
 use lambda_runtime::LambdaEvent;
 use lambda_runtime::service_fn;
+use runtime::Runtime;
+use runtime::ports::Agents;
+use runtime::ports::Call;
+use runtime::ports::CallError;
+use runtime::ports::Catalog;
 use serde_json::Value;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
@@ -21,85 +25,83 @@ use tokio::sync::Mutex;
 use tracing::Instrument as _;
 
 use crate::Configuration;
-use crate::Home;
-use crate::Invocation;
-use crate::bus;
+use crate::clients::Clients;
+use crate::home;
 use crate::logs;
-use crate::messages;
-use crate::sweep;
-use crate::web;
 
-/// What a function is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Function {
-    /// Creates runs: by the API, by webhooks, by events of a bus.
-    Start,
-    /// Performs steps: woken by the queue `steps`.
-    Step,
-    /// Appends what has become true: woken by the queue `resume`.
-    Resume,
-    /// Records people's decisions.
-    Approval,
-    /// Everything else of the API.
-    Api,
-    /// Each minute: rings what is due, fires schedules.
-    Sweep,
+/// A Lambda function: what it has of its own beside the runtime, and what it does with an invocation.
+///
+/// It is a type, not a value, so that a program holds what its own function needs: a cold start reads all of it.
+#[allow(async_fn_in_trait)]
+pub trait Function: Sized {
+    /// Its name, as in template.yaml.
+    const NAME: &'static str;
+
+    /// Who performs actions here: nobody, unless it is what the function is for.
+    fn agents(_definitions: Arc<dyn Catalog>) -> Result<Arc<dyn Agents>, Error> {
+        Ok(Arc::new(Nobody(Self::NAME)))
+    }
+
+    /// The function over the runtime, made once in a process.
+    fn new(runtime: Runtime, configuration: &Configuration) -> Self;
+
+    /// Answers one invocation.
+    async fn answer(&self, payload: Value, invocation: Invocation) -> Result<Value, Error>;
 }
 
-impl Function {
-    /// Its name, as in template.yaml.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Step => "step",
-            Self::Resume => "resume",
-            Self::Approval => "approval",
-            Self::Api => "api",
-            Self::Sweep => "sweep",
-        }
-    }
+/// One invocation, as far as it matters here.
+#[derive(Clone, Copy, Debug)]
+pub struct Invocation {
+    /// The time that is left of it.
+    pub remaining: Duration,
 }
 
 /// So long an answer may be on its way when the environment is to end.
 const ANSWERED: Duration = Duration::from_millis(100);
 
 /// A function's `main`: returns when the environment is shut down.
-pub fn run(function: Function) -> ExitCode {
+pub fn run<F: Function>() -> ExitCode {
     // One thread: an environment has one invocation at a time, and what computes long has threads of its own.
     let ran = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Error::from)
-        .and_then(|threads| threads.block_on(serve(function)));
+        .and_then(|threads| threads.block_on(serve::<F>()));
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(function = function.name(), %error, "the function cannot work");
+            tracing::error!(function = F::NAME, %error, "the function cannot work");
             ExitCode::FAILURE
         }
     }
 }
 
-async fn serve(function: Function) -> Result<(), Error> {
+async fn serve<F: Function>() -> Result<(), Error> {
     let configuration = Configuration::read(|name| std::env::var(name).ok());
     logs::init(configuration.as_ref().map_or(tracing::level_filters::LevelFilter::INFO, |known| known.log));
-    let home = Home::open(&configuration?).await?;
+    let configuration = configuration?;
+    let clients = Clients::open(&configuration)?;
+    let agents = F::agents(clients.store.clone())?;
+    let runtime = home::runtime(&configuration, clients, agents);
+    let function = F::new(runtime.clone(), &configuration);
     let at_work = Mutex::new(());
     let answer = async |event: LambdaEvent<Value>| {
         let _at_work = at_work.lock().await;
         // Spans are there at every level, or lines would lack what they say where less is logged.
         let request = tracing::error_span!("invocation", requestId = event.context.request_id);
-        invoke(&home, function, event).instrument(request).await
+        let LambdaEvent { payload, context } = event;
+        let invocation = Invocation { remaining: remaining(&runtime, &context) };
+        function.answer(payload, invocation).instrument(request).await
     };
     tokio::select! {
         ran = lambda_runtime::run(service_fn(answer)) => ran,
-        () = ended(&home, &at_work) => Ok(()),
+        () = ended(&runtime, &at_work) => Ok(()),
     }
 }
 
 /// The environment is to end: what is being performed may end and be answered, nothing more is begun. Lambda says so to functions
 /// that have an extension; the others it ends between two invocations, when nothing is lost.
-async fn ended(home: &Home, at_work: &Mutex<()>) {
+async fn ended(runtime: &Runtime, at_work: &Mutex<()>) {
     match signal(SignalKind::terminate()) {
         Ok(mut end) => drop(end.recv().await),
         Err(error) => {
@@ -107,44 +109,31 @@ async fn ended(home: &Home, at_work: &Mutex<()>) {
             return std::future::pending().await;
         }
     }
-    home.runtime.drain();
+    runtime.drain();
     drop(at_work.lock().await);
     tokio::time::sleep(ANSWERED).await;
 }
 
-/// One invocation.
-async fn invoke(home: &Home, function: Function, event: LambdaEvent<Value>) -> Result<Value, Error> {
-    let LambdaEvent { payload, context } = event;
-    let invocation = Invocation { remaining: remaining(home, &context) };
-    let runtime = &home.runtime;
-    match function {
-        Function::Step => {
-            let event: SqsEvent = serde_json::from_value(payload)?;
-            Ok(serde_json::to_value(messages::step(runtime, event, invocation).await)?)
-        }
-        Function::Resume => {
-            let event: SqsEvent = serde_json::from_value(payload)?;
-            Ok(serde_json::to_value(messages::resume(runtime, event, invocation).await)?)
-        }
-        Function::Sweep => sweep::sweep(runtime, invocation.remaining).await.map(|()| Value::Null),
-        Function::Start if bus::is_event(&payload) => {
-            Ok(bus::deliver(runtime, &home.listeners, payload).await?.into())
-        }
-        Function::Start | Function::Approval | Function::Api => {
-            let request: LambdaRequest = serde_json::from_value(payload)?;
-            let answer = |request: lambda_http::Request| async move {
-                let answer = web::answer(&home.api, function, request.map(Body::new)).await;
-                Ok::<Response, Error>(answer)
-            };
-            let mut gateway = Adapter::from(service_fn(answer));
-            Ok(serde_json::to_value(gateway.call(LambdaEvent::new(request, context)).await?)?)
-        }
-    }
-}
-
 /// The time that is left of an invocation.
-fn remaining(home: &Home, context: &Context) -> Duration {
-    let now: Timestamp = home.runtime.ports().clock.now();
+fn remaining(runtime: &Runtime, context: &Context) -> Duration {
+    let now: Timestamp = runtime.ports().clock.now();
     let now = u64::try_from(now.as_millisecond()).unwrap_or_default();
     Duration::from_millis(context.deadline.saturating_sub(now))
+}
+
+/// Performs nothing: that is `step`'s.
+struct Nobody(&'static str);
+
+#[async_trait]
+impl Agents for Nobody {
+    async fn perform(&self, call: Call) -> Result<Output, CallError> {
+        // The handlers of these functions have no turn to perform in.
+        let message = format!(
+            "`{}` was to be performed by the function {}, which performs nothing",
+            call.state, self.0
+        );
+        tracing::error!(state = &*call.state, "{message}");
+        let error = StepError::new(error_type::INTERRUPTED, message);
+        Err(CallError { error, definite: false, retry_after: None })
+    }
 }

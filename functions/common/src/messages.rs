@@ -1,32 +1,85 @@
 //! Messages of the queues: each a doorbell, each answered or to come again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use aws_lambda_events::event::sqs::SqsBatchResponse;
 use aws_lambda_events::event::sqs::SqsEvent;
 use aws_lambda_events::event::sqs::SqsMessage;
+use expression::Value;
+use lambda_runtime::Error;
 use runtime::Runtime;
 use runtime::handlers;
 use runtime::handlers::Unanswered;
+use runtime::ports::Agents;
+use runtime::ports::Call;
+use runtime::ports::CallError;
+use runtime::ports::Catalog;
 use runtime::ports::Delivery;
 use runtime::ports::Queue;
 use tracing::Instrument as _;
 
-/// One invocation, as far as the handlers are concerned.
-#[derive(Clone, Copy, Debug)]
-pub struct Invocation {
-    /// The time that is left of it.
-    pub remaining: Duration,
+use crate::Configuration;
+use crate::Function;
+use crate::Invocation;
+
+/// A message that cannot be read is delivered again after this time.
+const UNREADABLE: Duration = Duration::from_secs(5);
+
+/// Performs steps: woken by the queue `steps`.
+pub struct Step(Runtime);
+
+impl Function for Step {
+    const NAME: &'static str = "step";
+
+    fn agents(definitions: Arc<dyn Catalog>) -> Result<Arc<dyn Agents>, Error> {
+        let actions = agents::Options::new("/tmp").without_programs().build(Arc::new(definitions))?;
+        Ok(Arc::new(Marked(actions)))
+    }
+
+    fn new(runtime: Runtime, _: &Configuration) -> Self {
+        Self(runtime)
+    }
+
+    async fn answer(
+        &self,
+        payload: serde_json::Value,
+        invocation: Invocation,
+    ) -> Result<serde_json::Value, Error> {
+        let event = serde_json::from_value(payload)?;
+        Ok(serde_json::to_value(step(&self.0, event, invocation.remaining).await)?)
+    }
+}
+
+/// Appends what has become true: woken by the queue `resume`.
+pub struct Resume(Runtime);
+
+impl Function for Resume {
+    const NAME: &'static str = "resume";
+
+    fn new(runtime: Runtime, _: &Configuration) -> Self {
+        Self(runtime)
+    }
+
+    async fn answer(
+        &self,
+        payload: serde_json::Value,
+        invocation: Invocation,
+    ) -> Result<serde_json::Value, Error> {
+        let event = serde_json::from_value(payload)?;
+        Ok(serde_json::to_value(resume(&self.0, event, invocation.remaining).await)?)
+    }
 }
 
 /// Answers messages of the queue `steps`. A batch has one, so that a crash costs one; more are answered side by side.
-pub async fn step(runtime: &Runtime, event: SqsEvent, invocation: Invocation) -> SqsBatchResponse {
-    let (letters, response) = open(Queue::Steps, event);
+async fn step(runtime: &Runtime, event: SqsEvent, remaining: Duration) -> SqsBatchResponse {
+    let (letters, response) = open(runtime, Queue::Steps, event).await;
     let work = async {
         let answers = letters.iter().map(async |letter| {
             let scope = &letter.delivery.scope;
             let span = tracing::error_span!("step", run = %scope.run, scope = %scope.path);
-            let step = handlers::step(runtime, &letter.delivery, Some(invocation.remaining));
+            let step = handlers::step(runtime, &letter.delivery, Some(remaining));
             (vec![letter.delivery.clone()], handlers::guarded(scope, step).instrument(span).await)
         });
         futures::future::join_all(answers).await
@@ -35,10 +88,10 @@ pub async fn step(runtime: &Runtime, event: SqsEvent, invocation: Invocation) ->
 }
 
 /// Answers messages of the queue `resume`; those of one scope with one visit.
-pub async fn resume(runtime: &Runtime, event: SqsEvent, invocation: Invocation) -> SqsBatchResponse {
-    let (letters, response) = open(Queue::Resume, event);
+async fn resume(runtime: &Runtime, event: SqsEvent, remaining: Duration) -> SqsBatchResponse {
+    let (letters, response) = open(runtime, Queue::Resume, event).await;
     let deliveries = letters.iter().map(|letter| letter.delivery.clone()).collect();
-    let work = handlers::resume_all(runtime, deliveries, Some(invocation.remaining));
+    let work = handlers::resume_all(runtime, deliveries, Some(remaining));
     answer(runtime, &letters, response, work).await
 }
 
@@ -48,8 +101,9 @@ struct Letter {
     delivery: Delivery,
 }
 
-/// Reads the messages. One that is none of ours cannot be answered by anybody: it comes again until it is put where people look.
-fn open(queue: Queue, event: SqsEvent) -> (Vec<Letter>, SqsBatchResponse) {
+/// Reads the messages. One that is none of ours cannot be answered by anybody: it comes again until it is put where people look,
+/// and that soon, not after twenty times the visibility of its queue.
+async fn open(runtime: &Runtime, queue: Queue, event: SqsEvent) -> (Vec<Letter>, SqsBatchResponse) {
     let mut response = SqsBatchResponse::default();
     let mut letters = Vec::new();
     for message in event.records {
@@ -58,6 +112,10 @@ fn open(queue: Queue, event: SqsEvent) -> (Vec<Letter>, SqsBatchResponse) {
             Ok(delivery) => letters.push(Letter { id, delivery }),
             Err(error) => {
                 tracing::error!(id, %error, "a message cannot be read");
+                let receipt = message.receipt_handle.as_deref().unwrap_or_default();
+                if let Err(error) = runtime.ports().doorbell.put_back(queue, receipt, UNREADABLE).await {
+                    tracing::warn!(id, %error, "a message comes again later than it might");
+                }
                 response.add_failure(id);
             }
         }
@@ -101,24 +159,41 @@ async fn answer(
     response
 }
 
+/// What is logged while an attempt is performed says which.
+struct Marked(agents::Actions);
+
+#[async_trait]
+impl Agents for Marked {
+    async fn perform(&self, call: Call) -> Result<Value, CallError> {
+        let (state, attempt) = (call.state.clone(), call.attempt);
+        // A span is there at every level, or lines would lack it where less is logged.
+        let span = tracing::error_span!("attempt", state = &*state, attempt);
+        let attempt = async {
+            let answer = self.0.perform(call).await;
+            match &answer {
+                Ok(_) => tracing::info!("an attempt succeeded"),
+                Err(failed) => {
+                    let error = &failed.error;
+                    tracing::info!(error = &*error.kind, code = error.code.as_deref(), "an attempt failed");
+                }
+            }
+            answer
+        };
+        attempt.instrument(span).await
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use async_trait::async_trait;
     use parking_lot::Mutex;
-    use runtime::SystemIds;
-    use runtime::memory;
     use runtime::ports::DefinitionKind;
     use runtime::ports::Doorbell;
     use runtime::ports::Ring;
     use runtime::ports::RunStatus;
     use runtime::ports::StoreError;
-    use tracing::level_filters::LevelFilter;
 
     use super::*;
-    use crate::Configuration;
-    use crate::Home;
+    use crate::home;
 
     /// A queue of which only the acts are kept.
     #[derive(Default)]
@@ -151,6 +226,11 @@ mod tests {
             self.0.lock().push(format!("retry {}", delivery.receipt));
             Ok(())
         }
+
+        async fn put_back(&self, _: Queue, receipt: &str, after: Duration) -> Result<(), StoreError> {
+            self.0.lock().push(format!("put back {receipt} for {} s", after.as_secs()));
+            Ok(())
+        }
     }
 
     fn event(bodies: &[(&str, &str)]) -> SqsEvent {
@@ -168,32 +248,19 @@ mod tests {
     #[tokio::test]
     async fn a_poison_message_fails_alone() {
         let acts = Arc::new(Acts::default());
-        let configuration = Configuration {
-            table: String::new(),
-            bucket: String::new(),
-            steps: String::new(),
-            resume: String::new(),
-            bus: None,
-            retention: None,
-            log: LevelFilter::OFF,
-            longest_step: Duration::from_mins(1),
-        };
-        let ids = SystemIds::new().unwrap();
-        let store = Arc::new(memory::Store::new());
-        let home = Home::over(&configuration, store, acts.clone(), None, ids).unwrap();
+        let runtime = home::in_memory::<Step>(&Configuration::of_nothing(), acts.clone());
         let source = "id: w\nstates:\n  - {id: a, type: inject, data: {x: 1}, next: b}\n  - {id: b, type: operation, action: log, message: hi}\n";
-        home.runtime.register(DefinitionKind::Workflow, source, None, false).await.unwrap();
+        runtime.register(DefinitionKind::Workflow, source, None, false).await.unwrap();
         let request = runtime::StartRequest::new("w", expression::Value::object());
-        let run = home.runtime.start(request).await.unwrap().run;
+        let run = runtime.start(request).await.unwrap().run;
         assert_eq!(std::mem::take(&mut *acts.0.lock()), ["ring Steps /"]);
         let body = format!(r#"{{"v":1,"r":"{run}","s":"/"}}"#);
         let messages = event(&[("1", "no doorbell"), ("2", &body)]);
-        let invocation = Invocation { remaining: Duration::from_mins(1) };
-        let response = step(&home.runtime, messages, invocation).await;
+        let response = step(&runtime, messages, Duration::from_mins(1)).await;
         let failed: Vec<&str> =
             response.batch_item_failures.iter().map(|failure| &*failure.item_identifier).collect();
         assert_eq!(failed, ["1"]);
-        assert_eq!(*acts.0.lock(), ["extend r-2 by 60 s"]);
-        assert_eq!(home.runtime.get(&run).await.unwrap().summary.status, RunStatus::Completed);
+        assert_eq!(*acts.0.lock(), ["put back r-1 for 5 s", "extend r-2 by 60 s"]);
+        assert_eq!(runtime.get(&run).await.unwrap().summary.status, RunStatus::Completed);
     }
 }

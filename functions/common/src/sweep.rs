@@ -2,14 +2,35 @@
 
 use std::time::Duration;
 
+use lambda_runtime::Error;
 use runtime::Runtime;
 use runtime::handlers;
+use serde_json::Value;
+
+use crate::Configuration;
+use crate::Function;
+use crate::Invocation;
 
 /// Ticks this old are looked at by each sweep, so that one that fails is made good by the next.
 const WINDOW: Duration = Duration::from_mins(3);
 
+/// Each minute: rings what is due, fires schedules.
+pub struct Sweep(Runtime);
+
+impl Function for Sweep {
+    const NAME: &'static str = "sweep";
+
+    fn new(runtime: Runtime, _: &Configuration) -> Self {
+        Self(runtime)
+    }
+
+    async fn answer(&self, _: Value, invocation: Invocation) -> Result<Value, Error> {
+        sweep(&self.0, invocation.remaining).await.map(|()| Value::Null)
+    }
+}
+
 /// Sweeps, then fires schedules. Each is done also if the other fails; what is left undone the next sweep does.
-pub(crate) async fn sweep(runtime: &Runtime, remaining: Duration) -> Result<(), lambda_runtime::Error> {
+async fn sweep(runtime: &Runtime, remaining: Duration) -> Result<(), Error> {
     let swept = handlers::sweep(runtime, Some(remaining)).await;
     let ticked = handlers::tick(runtime, WINDOW).await;
     let swept = swept?;
@@ -30,19 +51,26 @@ pub(crate) async fn sweep(runtime: &Runtime, remaining: Duration) -> Result<(), 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use runtime::SystemClock;
+    use runtime::memory;
     use runtime::ports::DefinitionKind;
     use runtime::ports::Delivery;
     use runtime::ports::Queue;
 
     use super::*;
-    use crate::Home;
+    use crate::Step;
+    use crate::home;
 
     #[tokio::test]
     async fn a_run_is_kept_as_long_as_the_environment_says() {
         for (retention, kept) in
             [(None, true), (Some(Duration::from_hours(24)), true), (Some(Duration::ZERO), false)]
         {
-            let runtime = Home::in_memory(retention).runtime;
+            let configuration = Configuration { retention, ..Configuration::of_nothing() };
+            let doorbell = Arc::new(memory::Doorbell::new(Arc::new(SystemClock)));
+            let runtime = home::in_memory::<Step>(&configuration, doorbell);
             let source = "id: w\nstates:\n  - {id: a, type: operation, action: log, message: hi}\n";
             runtime.register(DefinitionKind::Workflow, source, None, false).await.unwrap();
             let request = runtime::StartRequest::new("w", expression::Value::object());

@@ -1,34 +1,73 @@
-//! Requests of API Gateway, answered by the one API of all homes.
+//! Requests of API Gateway, answered by the one API of all homes, or by the part of it that is the function's own.
 
-use axum::body::Body;
+use std::sync::Arc;
+
 use axum::body::to_bytes;
-use axum::http::Method;
-use axum::http::Request;
+use axum::http::HeaderValue;
 use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::Response;
-use http_api::Api;
+use lambda_runtime::Error;
+use runtime::Runtime;
+use serde_json::Value;
 
+use crate::Configuration;
 use crate::Function;
+use crate::Invocation;
+use crate::gateway;
 
 /// Lambda takes 6 MB from a function, in which an answer's body is a JSON text; some of it is for the headers.
 const LONGEST_ANSWER: usize = (6 << 20) - (64 << 10);
+/// API Gateway waits for an answer no longer than 29 seconds.
+const LONGEST_WAIT_SECONDS: u64 = 25;
 
-/// Answers a request, if it is one of the function's own. API Gateway sends it no other, and its role could do no more.
-pub(crate) async fn answer(api: &Api, function: Function, request: Request<Body>) -> Response {
-    if !is_for(function, request.method(), request.uri().path()) {
-        let message = format!("the function {} does not answer this path", function.name());
-        return error(StatusCode::NOT_FOUND, "PATH_NOT_FOUND", &message);
+/// Records people's decisions.
+pub struct Approval(http_api::Api);
+
+impl Function for Approval {
+    const NAME: &'static str = "approval";
+
+    fn new(runtime: Runtime, configuration: &Configuration) -> Self {
+        Self(in_this_home(http_api::Api::of_decisions(runtime), configuration))
     }
-    whole(api.call(request).await).await
+
+    async fn answer(&self, payload: Value, _: Invocation) -> Result<Value, Error> {
+        answer(&self.0, payload).await
+    }
 }
 
-/// The answer, if it can be given. One that is too large would be lost, and nobody told why.
-async fn whole(response: Response) -> Response {
-    let (parts, body) = response.into_parts();
+/// The whole API. Gateways send it what no other function answers.
+pub struct Api(http_api::Api);
+
+impl Function for Api {
+    const NAME: &'static str = "api";
+
+    fn new(runtime: Runtime, configuration: &Configuration) -> Self {
+        Self(in_this_home(http_api::Api::new(runtime), configuration))
+    }
+
+    async fn answer(&self, payload: Value, _: Invocation) -> Result<Value, Error> {
+        answer(&self.0, payload).await
+    }
+}
+
+/// The API as it is in this home.
+pub(crate) fn in_this_home(api: http_api::Api, configuration: &Configuration) -> http_api::Api {
+    let home = http_api::Home::serverless(configuration.longest_step.as_secs(), LONGEST_WAIT_SECONDS);
+    api.with_home(home).with_secrets(Arc::new(agents::Secrets::new("/tmp")))
+}
+
+/// Answers a request of API Gateway.
+pub(crate) async fn answer(api: &http_api::Api, payload: Value) -> Result<Value, Error> {
+    whole(api.call(gateway::request(payload)?).await).await
+}
+
+/// The answer, if Lambda takes it. What is too large would be lost, and nobody told why.
+async fn whole(response: Response) -> Result<Value, Error> {
+    let (mut parts, body) = response.into_parts();
     let problem = match to_bytes(body, 2 * LONGEST_ANSWER).await {
         Ok(bytes) if as_json_text(&bytes) <= LONGEST_ANSWER => {
-            return Response::from_parts(parts, Body::from(bytes));
+            return gateway::answer(parts, String::from_utf8(bytes.into())?);
         }
         Ok(bytes) => format!("has {} bytes as a JSON text", as_json_text(&bytes)),
         Err(_) => format!("has more than {} bytes", 2 * LONGEST_ANSWER),
@@ -36,7 +75,10 @@ async fn whole(response: Response) -> Response {
     let message = format!(
         "the answer {problem}, and a Lambda function can give {LONGEST_ANSWER}: lists have a `limit`, a run's values stand also in its events"
     );
-    error(StatusCode::PAYLOAD_TOO_LARGE, "ANSWER_TOO_LARGE", &message)
+    parts.status = StatusCode::PAYLOAD_TOO_LARGE;
+    parts.headers.clear();
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    gateway::answer(parts, serde_json::json!({"code": "ANSWER_TOO_LARGE", "message": message}).to_string())
 }
 
 /// How many bytes a text has inside a JSON text.
@@ -49,87 +91,70 @@ fn as_json_text(bytes: &[u8]) -> usize {
     bytes.iter().map(escaped).sum()
 }
 
-fn error(status: StatusCode, code: &str, message: &str) -> Response {
-    let mut response =
-        Response::new(Body::from(serde_json::json!({"code": code, "message": message}).to_string()));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, axum::http::HeaderValue::from_static("application/json"));
-    response
-}
-
-/// Which requests a function answers: what template.yaml routes to it.
-fn is_for(function: Function, method: &Method, path: &str) -> bool {
-    let mut parts = path.trim_start_matches('/').split('/');
-    let parts: [Option<&str>; 7] = std::array::from_fn(|_| parts.next());
-    match function {
-        Function::Api => true,
-        Function::Start => {
-            method == Method::POST
-                && matches!(
-                    parts,
-                    [Some("api"), Some("v1"), Some("workflow-runs"), None, ..]
-                        | [Some("hooks"), Some(_), Some(_), None, ..]
-                )
-        }
-        Function::Approval => {
-            method == Method::POST
-                && matches!(
-                    parts,
-                    [
-                        Some("api"),
-                        Some("v1"),
-                        Some("workflow-runs"),
-                        Some(_),
-                        Some("approvals"),
-                        Some(_),
-                        Some("approve" | "reject")
-                    ]
-                )
-        }
-        Function::Step | Function::Resume | Function::Sweep => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+    use runtime::SystemClock;
+    use runtime::memory;
+    use serde_json::json;
+
     use super::*;
+    use crate::Start;
+    use crate::home;
 
     /// What Lambda would refuse is an error that says so, whatever its quotes make of it; anything else is passed on as it is.
     #[tokio::test]
     async fn an_answer_that_is_too_large_is_said_to_be() {
         for (body, status) in [
-            ("a".repeat(LONGEST_ANSWER), StatusCode::OK),
-            ("a".repeat(LONGEST_ANSWER + 1), StatusCode::PAYLOAD_TOO_LARGE),
-            ("\"".repeat(LONGEST_ANSWER / 2 + 1), StatusCode::PAYLOAD_TOO_LARGE),
-            ("a".repeat(2 * LONGEST_ANSWER + 1), StatusCode::PAYLOAD_TOO_LARGE),
+            ("a".repeat(LONGEST_ANSWER), 200),
+            ("a".repeat(LONGEST_ANSWER + 1), 413),
+            ("\"".repeat(LONGEST_ANSWER / 2 + 1), 413),
+            ("a".repeat(2 * LONGEST_ANSWER + 1), 413),
         ] {
-            let answer = whole(Response::new(Body::from(body.clone()))).await;
-            assert_eq!(answer.status(), status);
-            let given = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
-            assert_eq!(given == body.as_bytes(), status == StatusCode::OK);
+            let answer = whole(Response::new(Body::from(body.clone()))).await.unwrap();
+            assert_eq!(answer["statusCode"], status);
+            assert_eq!(answer["body"] == body, status == 200);
         }
     }
 
-    #[test]
-    fn a_function_answers_its_own_paths() {
-        let approve = "/api/v1/workflow-runs/r%2F1/approvals/a1/approve";
-        for (function, method, path, answers) in [
-            (Function::Start, Method::POST, "/api/v1/workflow-runs", true),
-            (Function::Start, Method::POST, "/hooks/triage/pager", true),
-            (Function::Start, Method::GET, "/api/v1/workflow-runs", false),
-            (Function::Start, Method::POST, "/api/v1/workflow-runs/r/cancel", false),
-            (Function::Start, Method::POST, "/hooks/triage", false),
-            (Function::Start, Method::POST, approve, false),
-            (Function::Approval, Method::POST, approve, true),
-            (Function::Approval, Method::POST, "/api/v1/workflow-runs/r/approvals/a1/reject", true),
-            (Function::Approval, Method::GET, approve, false),
-            (Function::Approval, Method::POST, "/api/v1/workflow-runs/r/approvals/a1", false),
-            (Function::Api, Method::DELETE, "/api/v1/workflows/w", true),
-            (Function::Sweep, Method::POST, "/api/v1/workflow-runs", false),
+    /// How a function answers a request: by the code of the error, if it is one.
+    async fn code<F: Function>(method: &str, path: &str) -> String {
+        let configuration = Configuration::of_nothing();
+        let doorbell = Arc::new(memory::Doorbell::new(Arc::new(SystemClock)));
+        let function = F::new(home::in_memory::<F>(&configuration, doorbell), &configuration);
+        let event = json!({"httpMethod": method, "path": path, "requestContext": {"httpMethod": method}, "body": "{}",
+            "headers": {"content-type": "application/json"}});
+        let invocation = Invocation { remaining: std::time::Duration::from_mins(1) };
+        let answer = function.answer(event, invocation).await.unwrap();
+        let body: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+        body["code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_function_answers_its_own_paths() {
+        const RUNS: &str = "/api/v1/workflow-runs";
+        let of_a_run = |rest: &str| format!("{RUNS}/r%2F1/{rest}");
+        let mut answers = Vec::new();
+        for (method, path) in [
+            ("POST", RUNS.to_owned()),
+            ("POST", "/hooks/triage/pager".to_owned()),
+            ("POST", of_a_run("approvals/a1/approve")),
+            ("POST", of_a_run("approvals/a1/reject")),
+            ("GET", RUNS.to_owned()),
+            ("POST", of_a_run("cancel")),
+            ("POST", of_a_run("approvals/a1")),
+            ("DELETE", "/api/v1/workflows/w".to_owned()),
+            ("GET", "/health".to_owned()),
         ] {
-            assert_eq!(is_for(function, &method, path), answers, "{function:?} {method} {path}");
+            let elsewhere = |code: String| !matches!(&*code, "UNKNOWN_PATH" | "METHOD_NOT_ALLOWED");
+            answers.push((
+                elsewhere(code::<Start>(method, &path).await),
+                elsewhere(code::<Approval>(method, &path).await),
+                elsewhere(code::<Api>(method, &path).await),
+            ));
         }
+        let (start, decide) = ((true, false, true), (false, true, true));
+        let (read, nobody) = ((false, false, true), (false, false, false));
+        assert_eq!(answers, [start, start, decide, decide, read, read, nobody, read, read]);
     }
 }

@@ -7,6 +7,7 @@ mod doorbell;
 mod error;
 mod journal;
 mod notifier;
+mod secrets;
 
 pub use agents::Agents;
 pub use agents::Call;
@@ -44,3 +45,4 @@ pub use notifier::Notice;
 pub use notifier::Notifier;
 pub use notifier::Place;
 pub use notifier::Settled;
+pub use secrets::Secrets;
