@@ -62,11 +62,11 @@ integration:
 	# Stack frames and overflow checks differ in release: the evaluator's limits must hold in both.
 	CARGO_PROFILE_RELEASE_LTO=off $(CARGO) test --locked --quiet --release --package stepwell-expression --test hostile
 
-test-aws: ## the adapters of the serverless home, and the deployed stack on LocalStack (python 3.13, java, mvn and a C compiler must be there)
+test-aws: binary ## the adapters of the serverless home, and the deployed stack on LocalStack (python 3.13, java, mvn and a C compiler must be there)
 	$(CARGO) test --locked --quiet --package stepwell-dynamodb --test local
 	ACCEPTANCE="$(ACCEPTANCE)" $(CARGO) test --locked --quiet --package stepwell-serverless
 	scripts/build-functions
-	ACCEPTANCE="$(ACCEPTANCE)" tests/aws/run
+	ACCEPTANCE="$(ACCEPTANCE)" STEPWELL=$(STEPWELL) tests/aws/run
 
 test-localstack: ## the template's rules, and what the plugin changes in LocalStack (python 3.13, java and mvn must be there)
 	scripts/lint-template

@@ -98,7 +98,7 @@ def zipped(zips, function):
     if not program.exists():
         raise Failure(
             f"the function `{function}` is not built: there is no {program}, nor {program}.zip. "
-            "Build it (cargo lambda build --release), or name another folder with --zips"
+            "Build it (scripts/build-functions), or name another folder with --zips"
         )
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:

@@ -106,6 +106,8 @@ class Stack:
         self._http = urllib3.PoolManager(maxsize=64, retries=False, timeout=90)
         self._credentials = Credentials(*instance.CREDENTIALS.values())
         self._clients = {}
+        self.invoked = set()
+        """The ids of the requests of `invoke`."""
 
     # The API.
 
@@ -315,6 +317,7 @@ class Stack:
         """Invokes a function by its short name and returns what it answers."""
         name = self.outputs[f"{function.capitalize()}FunctionName"]
         answer = self.client("lambda").invoke(FunctionName=name, Payload=json.dumps(payload).encode())
+        self.invoked.add(answer["ResponseMetadata"]["RequestId"])
         body = answer["Payload"].read()
         if "FunctionError" in answer:
             raise Unexpected(f"{function} failed: {body[:2000]}")
@@ -411,7 +414,7 @@ class Agents:
         self._calls = []
         self._counts = collections.Counter()
         self._answers = {}
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
+        self._server = Server(("127.0.0.1", 0), _handler(self))
         threading.Thread(target=self._server.serve_forever, name="agents", daemon=True).start()
 
     def close(self):
@@ -468,7 +471,7 @@ class Agents:
         return Reply(text=answer) if isinstance(answer, str) else Reply(value=answer)
 
 
-class _Server(http.server.ThreadingHTTPServer):
+class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 1024
 

@@ -16,6 +16,8 @@ import wire
 
 NUMBERS = stacks.ROOT / "target" / "counts.json"
 SILENT = "sweep"
+LONG_STEPS = 400
+LONG = f"count-{LONG_STEPS}"
 DEAR = {"SendMessageBatch": "send", "ChangeMessageVisibilityBatch": "hide", "ReceiveMessage": "receive", "DeleteMessageBatch": "delete",
         "DeleteMessage": "delete", "ReceiveNothing": "receive nothing"}
 
@@ -81,7 +83,7 @@ class Counts(unittest.TestCase):
         cls.addClassCleanup(cls.sweeps.close)
         meter = Meter(cls.stack)
         cls.wires.dynamodb.meter = cls.sweeps.dynamodb.meter = meter
-        sizes = {"count-10": chain("count-10", 10), "count-50": chain("count-50", 50)}
+        sizes = {"count-10": chain("count-10", 10), "count-50": chain("count-50", 50), LONG: chain(LONG, LONG_STEPS)}
         for source in (*sizes.values(), ASKING, WAITING, foreach("count-each-10", 10), foreach("count-each-30", 30),
                        parallel("count-fan-2", 2), parallel("count-fan-8", 8)):
             cls.stack.register_workflow(source)
@@ -99,6 +101,15 @@ class Counts(unittest.TestCase):
             found = self.count(f"{steps} steps", f"count-{steps}")
             self.assertLessEqual(found["items written"], steps + 6)
             self.assertLessEqual(found["queue requests"], 6)
+            self.assertEqual([found[f"invocations of {name}"] for name in ("start", "step", "resume")], [1, 1, 0])
+
+    def test_a_long_run_writes_its_snapshots_and_nothing_else_besides(self):
+        """A snapshot each 128 KiB of records, and so for hundreds of these steps: 1/N of an item for each."""
+        self.complete(LONG, lambda run: None)
+        found = self.note(f"{LONG_STEPS} steps", self.counted(self.wires, lambda: self.complete(LONG, lambda run: None)))
+        self.assertGreater(found["items written"], LONG_STEPS + 6, "there are snapshots")
+        self.assertLessEqual(found["items written"], LONG_STEPS * (1 + 1 / 100) + 6)
+        self.assertLessEqual(found["queue requests"], 6)
 
     def test_a_run_that_asks(self):
         self.count("2 steps and an approval", "count-approval", self.approve)

@@ -121,6 +121,20 @@ states:
                 **({"Stepwell-Delivery": delivery} if delivery else {}), **(headers or {})}
         return the.request("POST", f"/hooks/{self.workflow}/{name}", text, headers=sent, signed=False)
 
+    def test_what_a_delivery_started_ends_when_somebody_approves(self):
+        self.workflow = the.register_workflow("""
+id: people-hooked-asks
+triggers: [{type: webhook, name: deploys, secret: "${env:HOOK_SECRET}"}]
+states:
+  - {id: gate, type: human_approval, message: "Deploy?", next: only}
+  - {id: only, type: agent, agent: worker, end: true}
+""")
+        started = self.deliver({"tag": "v3"})
+        self.assertEqual(started.status, 202, started.body)
+        the.approve(started.body["runId"], "user:ann")
+        the.wait(started.body["runId"], status="COMPLETED")
+        self.assertEqual(len(agents.calls("worker")), 1)
+
     def test_who_does_not_know_the_secret_starts_nothing(self):
         before = len(the.runs(self.workflow))
         minute = datetime.timedelta(minutes=1)
@@ -162,6 +176,15 @@ class Schedules(Test):
 
     def ticks(self, workflow):
         return sorted(each["trigger"]["tick"] for each in (the.get(run["runId"]) for run in the.runs(workflow)))
+
+    def test_the_rule_sweeps_by_itself(self):
+        def swept():
+            return [line for line in the.logs("sweep") if isinstance(line, dict) and line.get("message") == "swept"
+                    and line["requestId"] not in the.invoked]
+        the.sweep()
+        own = [line for line in the.logs("sweep") if isinstance(line, dict) and line.get("requestId") in the.invoked]
+        self.assertTrue(own, "what was asked for is known again")
+        self.assertTrue(the.until(swept, 130))
 
     def test_a_tick_starts_one_run_though_many_sweep_at_the_same_time(self):
         name = f"people-hourly-{secrets.token_hex(3)}"

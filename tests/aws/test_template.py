@@ -94,7 +94,26 @@ def alarmed(metric, dimension, resource):
     return [alarm for alarm in ALARMS.values() if alarm["MetricName"] == metric and about(alarm)]
 
 
+# What a function may do, and nothing else. Each appends, reads, rings and tells; which of these requests the code makes was compared
+# by reading crates/dynamodb, crates/sqs and crates/eventbridge.
+EVERYBODY = {
+    "dynamodb:BatchGetItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem",
+    "events:PutEvents", "logs:CreateLogStream", "logs:PutLogEvents", "s3:GetObject", "s3:ListBucket", "s3:PutObject", "sqs:SendMessage",
+}
+WOKEN = {"sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"}
+FORGETS = {"dynamodb:BatchWriteItem", "dynamodb:ConditionCheckItem", "s3:DeleteObject"}
+MAY = {"Start": set(), "Approval": set(), "Api": set(), "Step": WOKEN, "Resume": WOKEN, "Sweep": FORGETS}
+
+
 class Rights(unittest.TestCase):
+    def test_each_may_do_what_it_does_and_no_more(self):
+        found = {}
+        for name, properties in FUNCTIONS.items():
+            role = properties["Role"]["Fn::GetAtt"][0]
+            allowed = [each["Action"] for owner, each in self.statements() if owner == role and each["Effect"] == "Allow"]
+            found[name] = {action for actions in allowed for action in listed(actions)}
+        self.assertEqual(found, {name: EVERYBODY | more for name, more in MAY.items()})
+
     def test_each_function_has_a_role_of_its_own_that_only_lambda_assumes(self):
         roles = [properties["Role"]["Fn::GetAtt"][0] for properties in FUNCTIONS.values()]
         self.assertEqual(len(set(roles)), len(FUNCTIONS))

@@ -13,7 +13,7 @@
 //! each entry it is to change.
 //!
 //! This crate does not know what a record means, when anything is due to happen or who may write. It takes no time from a
-//! clock (but for its timeouts) and makes no ids. Nothing outside it knows the name of an attribute.
+//! clock (but for its timeouts, and the time of signatures) and makes no ids. Nothing outside it knows the name of an attribute.
 //!
 //! Start reading at `append.rs` (the one write that matters), with `keys.rs` (where everything stands) beside it; then
 //! `request.rs` (what is tried again) and `payload.rs` (how a body becomes an attribute).

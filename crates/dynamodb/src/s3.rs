@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_credential_types::provider::ProvideCredentials as _;
 use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_runtime_api::client::connection::CaptureSmithyConnection;
 use aws_smithy_runtime_api::client::http::HttpConnector as _;
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
@@ -35,12 +36,12 @@ use crate::request::chain;
 
 /// A signature holds for one attempt, and for clocks that differ.
 const SIGNED_FOR: Duration = Duration::from_mins(15);
-/// An attempt that takes longer has hung: the largest value of a run passes in a few seconds.
-const ATTEMPT: Duration = Duration::from_secs(20);
+/// How long a request may take, all its attempts together: less than what is kept of an invocation for storing and ringing.
+const BUDGET: Duration = Duration::from_secs(8);
 /// Attempts before a request is given up.
-const ATTEMPTS: u32 = 4;
+const ATTEMPTS: u32 = 5;
 /// The longest first pause between two; it doubles, and each is random below its length.
-const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(200);
 /// Names that one list holds, and objects that one call of [`Blobs::delete`] deletes.
 const LISTED: usize = 1000;
 /// Objects deleted at once.
@@ -125,23 +126,29 @@ impl S3Blobs {
         what: &str,
         request: impl Fn(&Credentials) -> Result<HttpRequest, String>,
     ) -> Result<Answer, StoreError> {
-        let mut pause = PAUSE;
-        for attempt in 1.. {
-            let problem = match tokio::time::timeout(ATTEMPT, self.once(&request)).await {
-                Ok(Ok((status, body))) if !is_passing(status) => return Ok((status, body)),
-                Ok(Ok((status, body))) => refusal(status, &body),
-                Ok(Err(problem)) => problem,
-                Err(_) => format!("no answer in {} s", ATTEMPT.as_secs()),
-            };
-            if attempt == ATTEMPTS {
-                return Err(self.failed(what, &problem));
+        let tried = tokio::time::timeout(BUDGET, async {
+            let mut pause = PAUSE;
+            let mut attempt = 1;
+            loop {
+                let problem = match self.once(&request).await {
+                    Ok((status, body)) if !is_passing(status, &body) => return Ok((status, body)),
+                    Ok((status, body)) => refusal(status, &body),
+                    Err(problem) => problem,
+                };
+                if attempt == ATTEMPTS {
+                    return Err(problem);
+                }
+                tracing::debug!(request = what, error = problem, "a request is sent again");
+                let share = self.jitter.lock().f64();
+                tokio::time::sleep(pause.mul_f64(share)).await;
+                pause *= 2;
+                attempt += 1;
             }
-            tracing::debug!(request = what, error = problem, "a request is sent again");
-            let share = self.jitter.lock().f64();
-            tokio::time::sleep(pause.mul_f64(share)).await;
-            pause *= 2;
+        });
+        match tried.await {
+            Ok(answer) => answer.map_err(|problem| self.failed(what, &problem)),
+            Err(_) => Err(self.failed(what, &format_args!("no answer in {} s", BUDGET.as_secs()))),
         }
-        Err(self.failed(what, &"it was not sent"))
     }
 
     async fn once(
@@ -154,10 +161,20 @@ impl S3Blobs {
             Some(token) => Credentials::new_with_token(key, secret, token),
             None => Credentials::new(key, secret),
         };
-        let answer = self.http.call(request(&credentials)?).await.map_err(|error| chain(&error))?;
+        let mut request = request(&credentials)?;
+        let used = CaptureSmithyConnection::new();
+        request.add_extension(used.clone());
+        let answer = self.http.call(request).await.map_err(|error| chain(&error))?;
         let status = answer.status().as_u16();
         let body = ByteStream::new(answer.into_body()).collect().await;
-        Ok((status, body.map_err(|error| chain(&error))?.to_vec()))
+        let body = body.map_err(|error| chain(&error))?.to_vec();
+        // The next attempt is to meet another server.
+        if is_passing(status, &body)
+            && let Some(connection) = used.get()
+        {
+            connection.poison();
+        }
+        Ok((status, body))
     }
 
     /// The body of an answer that says that it was done.
@@ -222,10 +239,15 @@ const CHECKSUM: &str = "x-amz-checksum-sha256";
 
 /// Where S3 is in a region of AWS.
 fn address(region: &str, fips: bool) -> String {
-    // The isolated partitions are not listed publicly; there `AWS_ENDPOINT_URL_S3` says it.
-    let suffix = match region.split('-').next() {
-        Some("cn") => "amazonaws.com.cn",
-        Some("eusc") => "amazonaws.eu",
+    // As the partitions are listed in every SDK of AWS.
+    let mut parts = region.split('-');
+    let suffix = match (parts.next(), parts.next()) {
+        (Some("cn"), _) => "amazonaws.com.cn",
+        (Some("eusc"), _) => "amazonaws.eu",
+        (_, Some("iso")) => "c2s.ic.gov",
+        (_, Some("isob")) => "sc2s.sgov.gov",
+        (_, Some("isoe")) => "cloud.adc-e.uk",
+        (_, Some("isof")) => "csp.hci.ic.gov",
         _ => "amazonaws.com",
     };
     let service = if fips { "s3-fips" } else { "s3" };
@@ -248,9 +270,9 @@ fn signed<'a, A: S3Action<'a>>(
     Ok(request)
 }
 
-/// Whether the same request may fare better a little later.
-fn is_passing(status: u16) -> bool {
-    matches!(status, 408 | 429 | 500..)
+/// Whether the same request may fare better a little later. What S3 waited for in vain it refuses as if it were wrong.
+fn is_passing(status: u16, body: &[u8]) -> bool {
+    matches!(status, 408 | 429 | 500..) || (status == 400 && told(body, "Code") == Some("RequestTimeout"))
 }
 
 /// What S3 says of a request that it did not do.
@@ -298,6 +320,7 @@ mod tests {
             let checksum = request.headers().get(CHECKSUM).map(str::to_owned);
             self.asked.lock().push((request.method().to_owned(), request.uri().to_owned(), checksum));
             HttpConnectorFuture::ready(match self.answers.lock().pop_front().flatten() {
+                Some((0, _)) => return HttpConnectorFuture::new(std::future::pending()),
                 Some((status, body)) => {
                     Ok(HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body)))
                 }
@@ -323,14 +346,17 @@ mod tests {
         (blobs.unwrap(), bench)
     }
 
+    /// The status of an answer that never comes.
+    const SILENCE: Said = Some((0, ""));
+    const SLOW: Said = Some((400, "<Error><Code>RequestTimeout</Code></Error>"));
     const BUSY: Said = Some((503, "<Error><Code>SlowDown</Code></Error>"));
 
     #[tokio::test(start_paused = true)]
     async fn what_passes_is_tried_again_and_what_is_refused_is_not() {
-        let (busy, bench) = blobs(&[BUSY, None, Some((200, ""))], None);
+        let (busy, bench) = blobs(&[BUSY, None, SLOW, Some((200, ""))], None);
         busy.put("runs/r 1/x", b"hello".to_vec()).await.unwrap();
         let asked = bench.asked.lock().clone();
-        assert_eq!(asked.len(), 3);
+        assert_eq!(asked.len(), 4);
         for (method, uri, checksum) in asked {
             assert_eq!(method, "PUT");
             assert!(uri.starts_with("https://values.s3.eu-central-1.amazonaws.com/runs/r%201/x?"), "{uri}");
@@ -348,6 +374,11 @@ mod tests {
         let asked = bench.asked.lock().clone();
         assert_eq!(asked.len(), ATTEMPTS as usize);
         assert!(asked.iter().all(|(_, uri, _)| uri.starts_with("http://127.0.0.1:1/values/x?")));
+
+        let (silent, _) = blobs(&[SILENCE], None);
+        let begun = tokio::time::Instant::now();
+        let error = silent.get("x").await.unwrap_err();
+        assert!(error.message.contains("no answer in 8 s") && begun.elapsed() == BUDGET, "{error}");
 
         let denied = "<Error><Code>AccessDenied</Code><Message>no</Message></Error>";
         let (denied, bench) = blobs(&[Some((403, denied))], None);
@@ -370,12 +401,46 @@ mod tests {
         assert_eq!(blobs.get("x").await.unwrap().as_deref(), Some(&b"bytes"[..]));
     }
 
+    /// A page of names that is not the last is said not to be, and an object that could not be deleted is told.
+    #[tokio::test]
+    async fn what_is_under_a_prefix_goes_page_by_page() {
+        let page = r#"<?xml version="1.0" encoding="UTF-8"?>
+            <ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
+              <Name>values</Name><Prefix>a/</Prefix><KeyCount>2</KeyCount><MaxKeys>1000</MaxKeys>
+              <IsTruncated>true</IsTruncated><NextContinuationToken>more</NextContinuationToken>
+              <Contents><Key>a/1</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>"e"</ETag>
+                <Size>1</Size><StorageClass>STANDARD</StorageClass></Contents>
+              <Contents><Key>a/x&amp;y</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>"e"</ETag>
+                <Size>1</Size><StorageClass>STANDARD</StorageClass></Contents>
+            </ListBucketResult>"#;
+        let gone = Some((204, ""));
+        let (whole, bench) = blobs(&[Some((200, page)), gone, gone], None);
+        assert!(whole.delete("a/").await.unwrap(), "there are more");
+        let asked: Vec<String> = bench
+            .asked
+            .lock()
+            .iter()
+            .map(|(method, uri, _)| format!("{method} {}", uri.split(['?', '&']).next().unwrap_or_default()))
+            .collect();
+        let host = "https://values.s3.eu-central-1.amazonaws.com";
+        assert_eq!(
+            asked,
+            [format!("GET {host}/"), format!("DELETE {host}/a/1"), format!("DELETE {host}/a/x%26y")]
+        );
+        let denied = Some((403, "<Error><Code>AccessDenied</Code></Error>"));
+        let (half, _) = blobs(&[Some((200, page)), gone, denied], None);
+        let error = half.delete("a/").await.unwrap_err();
+        assert!(error.message.contains("deleting a/x&y"), "{error}");
+    }
+
     #[test]
     fn each_partition_has_its_address() {
         for (region, fips, address) in [
             ("eu-central-1", false, "https://s3.eu-central-1.amazonaws.com"),
             ("us-gov-west-1", true, "https://s3-fips.us-gov-west-1.amazonaws.com"),
             ("cn-north-1", false, "https://s3.cn-north-1.amazonaws.com.cn"),
+            ("us-iso-east-1", false, "https://s3.us-iso-east-1.c2s.ic.gov"),
+            ("us-isob-east-1", false, "https://s3.us-isob-east-1.sc2s.sgov.gov"),
             ("eusc-de-east-1", false, "https://s3.eusc-de-east-1.amazonaws.eu"),
         ] {
             assert_eq!(super::address(region, fips), address);

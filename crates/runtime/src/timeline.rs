@@ -22,8 +22,9 @@ use crate::view::TimelineEntry;
 
 /// Scopes listed at once.
 const SCOPES: usize = 500;
-/// Journals read side by side: a run of a thousand iterations has as many, each an answer of a store to wait for.
-const JOURNALS: usize = 16;
+/// Journals read side by side: a run of a thousand iterations has as many, each an answer of a store to wait for. Each of them
+/// may be a page of large records in memory.
+const JOURNALS: usize = 8;
 /// Records read at once.
 const RECORDS: usize = 200;
 /// Journals up to this length are read from the start rather than searched.

@@ -219,8 +219,8 @@ impl runtime::ports::Doorbell for Doorbell {
         self.hide(delivery.queue, vec![&*delivery.receipt], after).await
     }
 
-    async fn put_back(&self, queue: Queue, receipt: &str, after: Duration) -> Result<(), StoreError> {
-        self.hide(queue, vec![receipt], after).await
+    async fn put_back(&self, queue: Queue, receipts: &[String], after: Duration) -> Result<(), StoreError> {
+        self.hide(queue, receipts.iter().map(|receipt| &**receipt).collect(), after).await
     }
 }
 

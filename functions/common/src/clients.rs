@@ -19,9 +19,11 @@ use crate::Configuration;
 use crate::http;
 
 /// How long a connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(3);
-/// A request to a queue that takes longer has hung, and is sent again: a doorbell rung twice does no harm.
-const ATTEMPT: Duration = Duration::from_secs(10);
+const CONNECT: Duration = Duration::from_secs(2);
+/// How long a request to a queue may take, and each attempt of it: less than what is kept of an invocation for storing and ringing.
+/// One that has hung is sent again, and a doorbell rung twice does no harm.
+const RING: Duration = Duration::from_secs(8);
+const ATTEMPT: Duration = Duration::from_secs(3);
 
 /// What a function reaches of AWS.
 pub(crate) struct Clients {
@@ -60,7 +62,10 @@ impl Clients {
         let mut table = aws_sdk_dynamodb::config::Builder::from(&shared);
         table.set_endpoint_url(endpoints.dynamodb);
         let table = aws_sdk_dynamodb::Client::from_conf(table.build());
-        let limits = TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(ATTEMPT);
+        let limits = TimeoutConfig::builder()
+            .connect_timeout(CONNECT)
+            .operation_attempt_timeout(ATTEMPT)
+            .operation_timeout(RING);
         let mut queues = aws_sdk_sqs::config::Builder::from(&shared).timeout_config(limits.build());
         queues.set_endpoint_url(endpoints.sqs);
         let queues = aws_sdk_sqs::Client::from_conf(queues.build());

@@ -31,7 +31,8 @@ pub struct Configuration {
     pub longest_step: Duration,
 }
 
-/// The endpoints of the services, as every client of AWS reads them: `AWS_ENDPOINT_URL_DYNAMODB` and so on, or else `AWS_ENDPOINT_URL`.
+/// The endpoints of the services, from the variables that clients of AWS read: `AWS_ENDPOINT_URL_DYNAMODB` and so on, or else
+/// `AWS_ENDPOINT_URL`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Endpoints {
     /// Of DynamoDB.

@@ -48,7 +48,7 @@ fn escaped(path: &str) -> String {
 pub(crate) fn answer(parts: Parts, body: String) -> Result<Value, Error> {
     let mut answer = ApiGatewayProxyResponse::default();
     answer.status_code = parts.status.as_u16().into();
-    // API Gateway would give what stands in both lists of headers twice.
+    // API Gateway merges both lists of headers; one is enough.
     answer.multi_value_headers = parts.headers;
     answer.body = Some(body.into());
     Ok(serde_json::to_value(answer)?)

@@ -24,7 +24,7 @@ use crate::Configuration;
 use crate::Function;
 use crate::Invocation;
 
-/// A message that cannot be read is delivered again after this time.
+/// A message that cannot be read is delivered again after this time: soon, and not after the visibility of its queue, twenty times.
 const UNREADABLE: Duration = Duration::from_secs(5);
 
 /// Performs steps: woken by the queue `steps`.
@@ -74,25 +74,25 @@ impl Function for Resume {
 
 /// Answers messages of the queue `steps`. A batch has one, so that a crash costs one; more are answered side by side.
 async fn step(runtime: &Runtime, event: SqsEvent, remaining: Duration) -> SqsBatchResponse {
-    let (letters, response) = open(runtime, Queue::Steps, event).await;
+    let batch = Batch::of(Queue::Steps, event);
+    let deliveries = batch.deliveries();
     let work = async {
-        let answers = letters.iter().map(async |letter| {
-            let scope = &letter.delivery.scope;
+        let answers = deliveries.iter().map(async |delivery| {
+            let scope = &delivery.scope;
             let span = tracing::error_span!("step", run = %scope.run, scope = %scope.path);
-            let step = handlers::step(runtime, &letter.delivery, Some(remaining));
-            (vec![letter.delivery.clone()], handlers::guarded(scope, step).instrument(span).await)
+            let step = handlers::step(runtime, delivery, Some(remaining));
+            (vec![delivery.clone()], handlers::guarded(scope, step).instrument(span).await)
         });
         futures::future::join_all(answers).await
     };
-    answer(runtime, &letters, response, work).await
+    answer(runtime, batch, work).await
 }
 
 /// Answers messages of the queue `resume`; those of one scope with one visit.
 async fn resume(runtime: &Runtime, event: SqsEvent, remaining: Duration) -> SqsBatchResponse {
-    let (letters, response) = open(runtime, Queue::Resume, event).await;
-    let deliveries = letters.iter().map(|letter| letter.delivery.clone()).collect();
-    let work = handlers::resume_all(runtime, deliveries, Some(remaining));
-    answer(runtime, &letters, response, work).await
+    let batch = Batch::of(Queue::Resume, event);
+    let work = handlers::resume_all(runtime, batch.deliveries(), Some(remaining));
+    answer(runtime, batch, work).await
 }
 
 /// A message that could be read.
@@ -101,26 +101,41 @@ struct Letter {
     delivery: Delivery,
 }
 
-/// Reads the messages. One that is none of ours cannot be answered by anybody: it comes again until it is put where people look,
-/// and that soon, not after twenty times the visibility of its queue.
-async fn open(runtime: &Runtime, queue: Queue, event: SqsEvent) -> (Vec<Letter>, SqsBatchResponse) {
-    let mut response = SqsBatchResponse::default();
-    let mut letters = Vec::new();
-    for message in event.records {
-        let id = message.message_id.clone().unwrap_or_default();
-        match read(queue, &message) {
-            Ok(delivery) => letters.push(Letter { id, delivery }),
-            Err(error) => {
-                tracing::error!(id, %error, "a message cannot be read");
-                let receipt = message.receipt_handle.as_deref().unwrap_or_default();
-                if let Err(error) = runtime.ports().doorbell.put_back(queue, receipt, UNREADABLE).await {
-                    tracing::warn!(id, %error, "a message comes again later than it might");
+/// The messages of one invocation.
+struct Batch {
+    queue: Queue,
+    letters: Vec<Letter>,
+    /// The receipts of those that cannot be read.
+    unreadable: Vec<String>,
+    response: SqsBatchResponse,
+}
+
+impl Batch {
+    /// Reads them. One that is none of ours cannot be answered by anybody: it comes again until it is put where people look.
+    fn of(queue: Queue, event: SqsEvent) -> Self {
+        let mut batch = Self {
+            queue,
+            letters: Vec::new(),
+            unreadable: Vec::new(),
+            response: SqsBatchResponse::default(),
+        };
+        for message in event.records {
+            let id = message.message_id.clone().unwrap_or_default();
+            match read(queue, &message) {
+                Ok(delivery) => batch.letters.push(Letter { id, delivery }),
+                Err(error) => {
+                    tracing::error!(id, %error, "a message cannot be read");
+                    batch.unreadable.extend(message.receipt_handle);
+                    batch.response.add_failure(id);
                 }
-                response.add_failure(id);
             }
         }
+        batch
     }
-    (letters, response)
+
+    fn deliveries(&self) -> Vec<Delivery> {
+        self.letters.iter().map(|letter| letter.delivery.clone()).collect()
+    }
 }
 
 fn read(queue: Queue, message: &SqsMessage) -> Result<Delivery, sqs::Unreadable> {
@@ -134,16 +149,25 @@ fn read(queue: Queue, message: &SqsMessage) -> Result<Delivery, sqs::Unreadable>
 /// those of an invocation that dies come back soon, whatever the queue's own visibility is.
 async fn answer(
     runtime: &Runtime,
-    letters: &[Letter],
-    mut response: SqsBatchResponse,
+    batch: Batch,
     work: impl Future<Output = Vec<(Vec<Delivery>, Result<(), Unanswered>)>>,
 ) -> SqsBatchResponse {
-    let deliveries: Vec<Delivery> = letters.iter().map(|letter| letter.delivery.clone()).collect();
+    let deliveries = batch.deliveries();
+    let Batch { queue, letters, unreadable, mut response } = batch;
     let doorbell = &runtime.ports().doorbell;
     if let Err(error) = doorbell.extend(&deliveries, runtime.options().lease * 2).await {
         tracing::warn!(%error, "messages may come again while they are worked on");
     }
-    for (deliveries, result) in handlers::held(runtime, &deliveries, Box::pin(work)).await {
+    let give_up = async {
+        if unreadable.is_empty() {
+            return;
+        }
+        if let Err(error) = doorbell.put_back(queue, &unreadable, UNREADABLE).await {
+            tracing::warn!(%error, "messages that cannot be read come again later than they might");
+        }
+    };
+    let (results, ()) = futures::join!(handlers::held(runtime, &deliveries, Box::pin(work)), give_up);
+    for (deliveries, result) in results {
         let Err(unanswered) = result else { continue };
         for delivery in deliveries {
             let of = |letter: &&Letter| letter.delivery.receipt == delivery.receipt;
@@ -227,8 +251,8 @@ mod tests {
             Ok(())
         }
 
-        async fn put_back(&self, _: Queue, receipt: &str, after: Duration) -> Result<(), StoreError> {
-            self.0.lock().push(format!("put back {receipt} for {} s", after.as_secs()));
+        async fn put_back(&self, _: Queue, receipts: &[String], after: Duration) -> Result<(), StoreError> {
+            self.0.lock().push(format!("put back {} for {} s", receipts.join(" "), after.as_secs()));
             Ok(())
         }
     }
@@ -255,12 +279,39 @@ mod tests {
         let run = runtime.start(request).await.unwrap().run;
         assert_eq!(std::mem::take(&mut *acts.0.lock()), ["ring Steps /"]);
         let body = format!(r#"{{"v":1,"r":"{run}","s":"/"}}"#);
-        let messages = event(&[("1", "no doorbell"), ("2", &body)]);
+        let mixed = || event(&[("1", "no doorbell"), ("2", &body)]);
+        let messages = mixed();
         let response = step(&runtime, messages, Duration::from_mins(1)).await;
         let failed: Vec<&str> =
             response.batch_item_failures.iter().map(|failure| &*failure.item_identifier).collect();
         assert_eq!(failed, ["1"]);
-        assert_eq!(*acts.0.lock(), ["put back r-1 for 5 s", "extend r-2 by 60 s"]);
+        assert_eq!(*acts.0.lock(), ["extend r-2 by 60 s", "put back r-1 for 5 s"]);
         assert_eq!(runtime.get(&run).await.unwrap().summary.status, RunStatus::Completed);
+
+        acts.0.lock().clear();
+        let response = resume(&runtime, mixed(), Duration::from_mins(1)).await;
+        let failed: Vec<&str> =
+            response.batch_item_failures.iter().map(|failure| &*failure.item_identifier).collect();
+        assert_eq!(failed, ["1"]);
+        assert_eq!(*acts.0.lock(), ["extend r-2 by 60 s", "put back r-1 for 5 s"]);
+    }
+
+    /// A step that takes longer than its message is hidden: it is hidden again and again, until it is answered.
+    #[tokio::test(start_paused = true)]
+    async fn a_message_is_hidden_as_long_as_its_step_takes() {
+        let acts = Arc::new(Acts::default());
+        let runtime = home::in_memory::<Step>(&Configuration::of_nothing(), acts.clone());
+        let agent = r#"{"type": "static", "output": 1, "delaySeconds": 100}"#;
+        runtime.register(DefinitionKind::Agent, agent, Some("slow.agent.yaml"), false).await.unwrap();
+        let source = "id: w\nstates:\n  - {id: a, type: agent, agent: slow, task: hi}\n";
+        runtime.register(DefinitionKind::Workflow, source, None, false).await.unwrap();
+        let request = runtime::StartRequest::new("w", expression::Value::object());
+        let run = runtime.start(request).await.unwrap().run;
+        acts.0.lock().clear();
+        let body = format!(r#"{{"v":1,"r":"{run}","s":"/"}}"#);
+        let response = step(&runtime, event(&[("1", &body)]), Duration::from_mins(10)).await;
+        assert!(response.batch_item_failures.is_empty());
+        assert_eq!(runtime.get(&run).await.unwrap().summary.status, RunStatus::Completed);
+        assert_eq!(*acts.0.lock(), ["extend r-1 by 60 s"; 4], "at 0, 30, 60 and 90 s");
     }
 }

@@ -22,7 +22,9 @@ impl Function for Start {
     const NAME: &'static str = "start";
 
     fn new(runtime: Runtime, configuration: &Configuration) -> Self {
-        let api = web::in_this_home(http_api::Api::of_starts(runtime.clone()), configuration);
+        let api = http_api::Api::of_starts(runtime.clone())
+            .with_home(web::home(configuration))
+            .with_secrets(web::secrets());
         Self { runtime, api, listeners: Listeners::default() }
     }
 

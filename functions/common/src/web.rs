@@ -28,7 +28,7 @@ impl Function for Approval {
     const NAME: &'static str = "approval";
 
     fn new(runtime: Runtime, configuration: &Configuration) -> Self {
-        Self(in_this_home(http_api::Api::of_decisions(runtime), configuration))
+        Self(http_api::Api::of_decisions(runtime).with_home(home(configuration)))
     }
 
     async fn answer(&self, payload: Value, _: Invocation) -> Result<Value, Error> {
@@ -43,7 +43,7 @@ impl Function for Api {
     const NAME: &'static str = "api";
 
     fn new(runtime: Runtime, configuration: &Configuration) -> Self {
-        Self(in_this_home(http_api::Api::new(runtime), configuration))
+        Self(http_api::Api::new(runtime).with_home(home(configuration)).with_secrets(secrets()))
     }
 
     async fn answer(&self, payload: Value, _: Invocation) -> Result<Value, Error> {
@@ -51,10 +51,14 @@ impl Function for Api {
     }
 }
 
-/// The API as it is in this home.
-pub(crate) fn in_this_home(api: http_api::Api, configuration: &Configuration) -> http_api::Api {
-    let home = http_api::Home::serverless(configuration.longest_step.as_secs(), LONGEST_WAIT_SECONDS);
-    api.with_home(home).with_secrets(Arc::new(agents::Secrets::new("/tmp")))
+/// What this home can hold.
+pub(crate) fn home(configuration: &Configuration) -> http_api::Home {
+    http_api::Home::serverless(configuration.longest_step.as_secs(), LONGEST_WAIT_SECONDS)
+}
+
+/// The secrets by which webhooks are signed.
+pub(crate) fn secrets() -> Arc<agents::Secrets> {
+    Arc::new(agents::Secrets::new("/tmp"))
 }
 
 /// Answers a request of API Gateway.
@@ -146,11 +150,11 @@ mod tests {
             ("DELETE", "/api/v1/workflows/w".to_owned()),
             ("GET", "/health".to_owned()),
         ] {
-            let elsewhere = |code: String| !matches!(&*code, "UNKNOWN_PATH" | "METHOD_NOT_ALLOWED");
+            let answers_it = |code: String| !matches!(&*code, "UNKNOWN_PATH" | "METHOD_NOT_ALLOWED");
             answers.push((
-                elsewhere(code::<Start>(method, &path).await),
-                elsewhere(code::<Approval>(method, &path).await),
-                elsewhere(code::<Api>(method, &path).await),
+                answers_it(code::<Start>(method, &path).await),
+                answers_it(code::<Approval>(method, &path).await),
+                answers_it(code::<Api>(method, &path).await),
             ));
         }
         let (start, decide) = ((true, false, true), (false, true, true));

@@ -28,9 +28,14 @@ pub trait Doorbell: Send + Sync + 'static {
     /// It could not be answered: deliver it again after this time.
     async fn retry(&self, delivery: Delivery, after: Duration) -> Result<(), StoreError>;
 
-    /// Lets a message that nobody can read be delivered again after this time, so that its queue gives it up before long.
-    /// Where messages are read before they are handed out there is none.
-    async fn put_back(&self, _queue: Queue, _receipt: &str, _after: Duration) -> Result<(), StoreError> {
+    /// Lets messages that nobody can read be delivered again after this time, so that their queue gives them up before long.
+    /// Where messages are read before they are handed out there are none.
+    async fn put_back(
+        &self,
+        _queue: Queue,
+        _receipts: &[String],
+        _after: Duration,
+    ) -> Result<(), StoreError> {
         Ok(())
     }
 }
